@@ -1,0 +1,154 @@
+"""Run an experiment and report: table, figures, verdict.
+
+  python -m experiments --list                  every study: name, claim, source, time per preset
+  python -m experiments --experiment=NAME       run it, or go on with it where it stopped; then report
+
+Any field of the baseline is changed by --config.PATH=VALUE, e.g. --config.model.width=512; the
+paths are shown by --dry_run. Exit status: 0 done, whatever the verdict; 2 bad input; 3 a trial
+crashed, the rest is recorded; 130 interrupted, and the same command goes on.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+from rich.console import Console
+from rich.logging import RichHandler
+
+from experiments import listing, plan
+from experiments.study import PRESETS
+from models.base import BadInput, unknown
+from train.signals import Interrupted
+
+OPTIONS = flags.FlagValues()
+flags.DEFINE_string("experiment", None, "The study to run: a name that --list shows.", flag_values=OPTIONS)
+flags.DEFINE_string(
+    "preset",
+    "cpu",
+    "smoke: seconds, no evidence. cpu: minutes on 2 cores. full: the paper's scale, for an accelerator.",
+    flag_values=OPTIONS,
+)
+flags.DEFINE_integer("seeds", None, "How many paired seeds; the study's own number if not given.", flag_values=OPTIONS)
+flags.DEFINE_list("arms", None, "Arms to run beside the baseline, with commas; all if not given.", flag_values=OPTIONS)
+flags.DEFINE_string("workdir", "runs", "Results go to WORKDIR/EXPERIMENT.", flag_values=OPTIONS)
+flags.DEFINE_string("data_dir", None, "Where data sets lie: DATA_DIR/<data set>/<file>.", flag_values=OPTIONS)
+flags.DEFINE_bool("dry_run", False, "Show the plan and what it costs; run and write nothing.", flag_values=OPTIONS)
+flags.DEFINE_bool("report_only", False, "Rebuild the report from the records; run nothing.", flag_values=OPTIONS)
+flags.DEFINE_bool("list", False, "List the studies and the data sets.", flag_values=OPTIONS)
+flags.DEFINE_bool("help", False, "Show this text.", short_name="h", flag_values=OPTIONS)
+flags.DEFINE_bool("debug", False, "Show the traceback of an error, and more of what happens.", flag_values=OPTIONS)
+
+CONFIG_PREFIX = "--config."
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The arguments without ``--config.PATH=VALUE`` (or ``--config.PATH VALUE``), and those as pairs.
+
+    Raises:
+        BadInput: an override has no value.
+    """
+    rest: list[str] = []
+    overrides: list[tuple[str, str]] = []
+    remaining = list(arguments)
+    while remaining:
+        argument = remaining.pop(0)
+        if not argument.startswith(CONFIG_PREFIX):
+            rest.append(argument)
+            continue
+        path, equals, text = argument.removeprefix(CONFIG_PREFIX).partition("=")
+        if not equals:
+            if not remaining or remaining[0].startswith("--"):
+                raise BadInput(f"{argument} has no value; write {argument}=VALUE")
+            text = remaining.pop(0)
+        overrides.append((path, text))
+    return rest, overrides
+
+
+def _parse(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Set the flags; return the overrides."""
+    rest, overrides = split_overrides(arguments)
+    try:
+        surplus = OPTIONS(["experiments", *rest])[1:]
+    except flags.UnrecognizedFlagError as error:
+        names = [name for name in OPTIONS if len(name) > 1]
+        raise unknown("flag", f"--{error.flagname}", [f"--{name}" for name in names]) from None
+    except flags.Error as error:
+        raise BadInput(" ".join(str(error).split())) from None
+    if surplus:
+        raise BadInput(f"unexpected argument {surplus[0]!r}; options start with --")
+    if OPTIONS.preset not in PRESETS:
+        raise unknown("preset", OPTIONS.preset, PRESETS)
+    return overrides
+
+
+def _help() -> str:
+    """The module's text and a line for each flag."""
+    lines = [__doc__ or "", "Flags:"]
+    for flag in sorted((OPTIONS[name] for name in OPTIONS if len(name) > 1), key=lambda flag: flag.name):
+        value = "" if flag.boolean else "=VALUE"
+        default = f" [{flag.value}]" if isinstance(flag.default, str) else ""
+        lines.append(f"  {f'--{flag.name}{value}':<22} {flag.help}{default}")
+    return "\n".join(lines)
+
+
+def _run(overrides: list[tuple[str, str]], console: Console) -> int:
+    """Run or report the experiment that the flags name. jax is imported from here on."""
+    name, arms = OPTIONS.experiment, OPTIONS.arms
+    if name not in plan.study_names():
+        raise unknown("experiment", name, plan.study_names())
+    from experiments import dry_run, runner
+
+    if OPTIONS.dry_run:
+        resolved = plan.resolve(plan.load(name, OPTIONS.preset), seeds=OPTIONS.seeds, arms=arms, overrides=overrides)
+        dry_run.show(resolved, OPTIONS.data_dir, console)
+        return 0
+    result = runner.run(
+        name,
+        preset=OPTIONS.preset,
+        seeds=OPTIONS.seeds,
+        arms=arms,
+        overrides=overrides,
+        workdir=OPTIONS.workdir,
+        data_dir=OPTIONS.data_dir,
+        report_only=OPTIONS.report_only,
+        console=console,
+    )
+    return 3 if result.crashed else 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what the command line asks; return the exit status."""
+    console, errors = Console(), Console(stderr=True)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
+    )
+    logger = logging.getLogger("paribus")
+    logger.setLevel(logging.INFO)
+    try:
+        overrides = _parse(arguments)
+        if OPTIONS.debug:
+            logger.setLevel(logging.DEBUG)
+        if OPTIONS.help:
+            console.print(_help(), highlight=False, markup=False, soft_wrap=True)
+            return 0
+        if OPTIONS.list:
+            listing.show(console)
+            return 0
+        if OPTIONS.experiment is None:
+            raise BadInput(f"name an experiment: --experiment=NAME, one of {', '.join(plan.study_names())}")
+        return _run(overrides, console)
+    except (BadInput, OSError) as error:
+        if OPTIONS.is_parsed() and OPTIONS.debug:
+            raise
+        errors.print(
+            f"error: {' '.join(str(error).split())}", style="red", highlight=False, markup=False, soft_wrap=True
+        )
+        return 2
+    except (Interrupted, KeyboardInterrupt):
+        errors.print("interrupted; the same command goes on from the last checkpoint", highlight=False)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

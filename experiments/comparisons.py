@@ -1,0 +1,181 @@
+"""A study's comparisons: which pairs of arms are tested, and the one family they are corrected in.
+
+The table and the verdict draw on the same family, so the same comparison never carries two
+different p-values.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+
+from experiments import statistics
+from experiments.formatting import count
+from experiments.statistics import LEVEL, Interval, Spread, Superiority
+from experiments.study import Metric, Study
+from models.base import unknown
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One arm against another, paired by seed.
+
+    Attributes:
+        arm: the first arm.
+        than: the one it is compared with.
+        margin: the tested difference, in the metric's units, in the better direction; 0 in tables.
+        higher_is_better: direction of the metric.
+        difference: spread of ``arm - than`` over the seeds that both finished, in the metric's
+            units; ``lost`` counts the pairs in which a trial diverged or crashed.
+        superiority: chance that a run of ``arm`` is better than an independent run of ``than``;
+            a trial that diverged or crashed ranks worst.
+        raw_p_value: two-sided sign-flip p-value of ``difference`` against ``margin``.
+        p_value: the same after Holm's correction over the study's family.
+        smallest_p_value: the least that ``p_value`` could have been with so many pairs.
+        family: number of comparisons corrected for.
+        only_arm_failed: pairs in which only ``arm`` diverged or crashed.
+        only_than_failed: pairs in which only ``than`` did.
+    """
+
+    arm: str
+    than: str
+    margin: float
+    higher_is_better: bool
+    difference: Spread
+    superiority: Superiority
+    raw_p_value: float
+    p_value: float
+    smallest_p_value: float
+    family: int
+    only_arm_failed: int
+    only_than_failed: int
+
+    @property
+    def advantage(self) -> Interval:
+        """The interval of the difference turned so that positive is better for ``arm``."""
+        low, high = self.difference.interval
+        return Interval(low, high) if self.higher_is_better else Interval(-high, -low)
+
+    @property
+    def testable(self) -> bool:
+        """Whether so many pairs could reach the level at all."""
+        return self.smallest_p_value < LEVEL
+
+    @property
+    def better(self) -> bool:
+        """Whether ``arm`` is better beyond the margin: interval and corrected test agree.
+
+        A pair in which only ``arm`` failed is missing from the difference to its own advantage, so
+        it rules this out.
+        """
+        return self.advantage.low > self.margin and self.p_value < LEVEL and self.only_arm_failed == 0
+
+    @property
+    def too_few(self) -> str:
+        """Why there is no test, in one sentence; empty where there is one."""
+        if self.testable:
+            return ""
+        family = f"corrected for {count(self.family, 'comparison')}"
+        pairs = count(self.difference.n, "paired seed")
+        reason = (
+            f"{pairs} can never give p below {self.smallest_p_value:.2g}" if self.difference.n else "no pair finished"
+        )
+        return f"too few seeds for a test: {reason}, {family}; at least {self.pairs_needed} are needed"
+
+    @property
+    def pairs_needed(self) -> int:
+        """The least number of pairs with which the whole family could reach the level."""
+        return statistics.pairs_needed(self.family)
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """All comparisons of a study, corrected together."""
+
+    comparisons: tuple[Comparison, ...]
+
+    def between(self, arm: str, than: str, margin: float = 0.0) -> Comparison:
+        """The comparison of ``arm`` with ``than`` at ``margin``."""
+        return next(item for item in self.comparisons if (item.arm, item.than, item.margin) == (arm, than, margin))
+
+
+def results(trials: pd.DataFrame, metric: Metric) -> dict[str, pd.Series]:
+    """For each arm the metric by seed; NaN where the trial diverged, crashed or has no finite value.
+
+    Where a trial was run again after a crash, its last row counts.
+
+    Raises:
+        BadInput: the trials have no such column.
+    """
+    if metric.column not in trials.columns:
+        raise unknown("metric column", metric.column, [str(column) for column in trials.columns])
+    last = trials.drop_duplicates(["arm", "seed"], keep="last").sort_values("seed")
+    values = last[metric.column].astype(np.float64)
+    last = last.assign(value=values.where((last["status"] == "ok") & np.isfinite(values)))
+    return {str(arm): rows.set_index("seed")["value"] for arm, rows in last.groupby("arm", sort=False)}
+
+
+def compare(study: Study, trials: pd.DataFrame) -> Family:
+    """Compare every arm with the baseline, and the arms of every claim with each other.
+
+    The family of the correction holds each tested hypothesis once: one per arm against the
+    baseline, and one for each claim that is not among those (other arms, or a margin).
+    """
+    values = results(trials, study.metric)
+    keys = [(arm, study.baseline_name, 0.0) for arm in study.arms]
+    keys += [(claim.arm, claim.than, claim.margin) for claim in study.claims]
+    keys = list(dict.fromkeys(keys))
+    hypotheses = list(dict.fromkeys(_hypothesis(key) for key in keys))
+    raw, smallest = [], []
+    for arm, than, margin in hypotheses:
+        first, second = _paired(values, arm, than)
+        shifted = second + (margin if study.metric.higher_is_better else -margin)
+        raw.append(statistics.sign_flip_p_value(first, shifted))
+        smallest.append(statistics.smallest_p_value(statistics.paired_difference(first, second).n))
+    corrected, least = statistics.holm(np.array(raw, float)), statistics.holm(np.array(smallest, float))
+    tests = {
+        hypothesis: (float(raw[i]), float(corrected[i]), float(least[i])) for i, hypothesis in enumerate(hypotheses)
+    }
+    return Family(tuple(_comparison(key, study, values, tests[_hypothesis(key)], len(hypotheses)) for key in keys))
+
+
+def _hypothesis(key: tuple[str, str, float]) -> tuple[str, str, float]:
+    """The two-sided test does not ask which arm comes first, unless there is a margin."""
+    arm, than, margin = key
+    return (min(arm, than), max(arm, than), 0.0) if margin == 0 else key
+
+
+def _paired(values: dict[str, pd.Series], arm: str, than: str) -> tuple[np.ndarray, np.ndarray]:
+    """The two arms' values over the seeds that both ran."""
+    empty = pd.Series(dtype=np.float64)
+    first, second = values.get(arm, empty).align(values.get(than, empty), join="inner")
+    return first.to_numpy(np.float64), second.to_numpy(np.float64)
+
+
+def _comparison(
+    key: tuple[str, str, float],
+    study: Study,
+    values: dict[str, pd.Series],
+    test: tuple[float, float, float],
+    family: int,
+) -> Comparison:
+    arm, than, margin = key
+    first, second = _paired(values, arm, than)
+    sign = 1.0 if study.metric.higher_is_better else -1.0
+    runs, others = (sign * values[name].to_numpy() if name in values else np.zeros(0) for name in (arm, than))
+    raw, corrected, least = test
+    return Comparison(
+        arm=arm,
+        than=than,
+        margin=margin,
+        higher_is_better=study.metric.higher_is_better,
+        difference=statistics.paired_difference(first, second),
+        superiority=statistics.superiority(runs, others),
+        raw_p_value=raw,
+        p_value=corrected,
+        smallest_p_value=1.0 if math.isnan(least) else least,
+        family=family,
+        only_arm_failed=int(np.sum(np.isnan(first) & ~np.isnan(second))),
+        only_than_failed=int(np.sum(~np.isnan(first) & np.isnan(second))),
+    )

@@ -1,0 +1,89 @@
+"""What ``--dry_run`` shows: the resolved plan and what it costs, before anything runs."""
+
+import time
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+from rich.table import Table
+
+from experiments.formatting import si
+from experiments.plan import Plan
+from experiments.progress import clock
+from experiments.runner import costs, load_tasks
+from train import devices
+from train.config import Config, paths
+from train.cost import Cost
+from train.data.task import Task
+from train.population import choose_strategy, group
+
+EFFICIENCY = 0.3
+"""Share of the speed of a large matrix product that the small networks of an ablation typically reach."""
+
+
+def show(plan: Plan, data_dir: str | None, console: Console) -> None:
+    """Print arms, populations, compilations, operations, memory and a rough time; write nothing.
+
+    Raises:
+        BadInput: the plan cannot run.
+    """
+    devices.prepare()
+    tasks = load_tasks(plan, data_dir)
+    spent = costs(plan, tasks)
+    console.print(_arms(plan, spent, tasks))
+    for remark in plan.remarks:
+        console.print(f"override: {remark}", highlight=False, markup=False, soft_wrap=True)
+    populations = group(plan.trials)
+    total = sum(spent[trial.arm].flops_per_step * trial.config.training.steps for trial in plan.trials)
+    console.print(
+        f"{len(plan.trials)} trials in {len(populations)} populations, each compiled once; "
+        f"{si(total)}FLOP in all; at this machine's speed very roughly {clock(total / _speed() / EFFICIENCY)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print("\nThe baseline's fields, as --config.PATH=VALUE", highlight=False)
+    for path, leaf in sorted(paths(plan.study.baseline).items()):
+        value = leaf.value if not path.endswith(".name") else getattr(plan.study.baseline, path.split(".")[0]).name
+        kind = type(leaf.field.kind).__name__.lower()
+        console.print(f"  {path}={value}  ({kind})", highlight=False, markup=False, soft_wrap=True)
+    first = next(iter(spent.values()))
+    for title, names in (("Decayed by L1, L2 and weight decay", first.decayed), ("Left alone", first.undecayed)):
+        console.print(f"{title} (baseline): {', '.join(names)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _arms(plan: Plan, spent: Mapping[str, Cost], tasks: Mapping[Config, Task]) -> Table:
+    """A row for each arm."""
+    table = Table(title=f"{plan.study.name} ({plan.study.preset})")
+    for column in ("arm", "trials", "data", "model", "strategy", "steps"):
+        table.add_column(column)
+    for column in ("parameters", "FLOP/step", "memory of states", "memory of data"):
+        table.add_column(column, justify="right")
+    for name, config in plan.configs.items():
+        cost = spent[name]
+        splits = (tasks[config].train.arrays, tasks[config].validation.arrays)
+        data = sum(array.nbytes for arrays in splits for array in arrays.values())
+        table.add_row(
+            name,
+            str(plan.study.seeds),
+            config.data.name,
+            config.model.name,
+            choose_strategy(config, jax.default_backend()),
+            str(config.training.steps),
+            f"{cost.parameters:,}",
+            si(cost.flops_per_step),
+            f"{si(cost.state_bytes * plan.study.seeds)}B",
+            f"{si(data)}B",
+        )
+    return table
+
+
+def _speed() -> float:
+    """Operations a second of a matrix product on this machine's default device."""
+    matrix = jnp.ones((1024, 1024))
+    product = jax.jit(jnp.matmul)
+    product(matrix, matrix).block_until_ready()
+    start = time.perf_counter()
+    for _ in range(5):
+        product(matrix, matrix).block_until_ready()
+    return 5 * 2 * 1024**3 / (time.perf_counter() - start)

@@ -1,0 +1,182 @@
+"""From a study and the command line to trials: resolved, checked, and written down before the first step."""
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.study import PRESETS, About, Study
+from models.base import BadInput, unknown
+from train import config as configuration
+from train.config import Config, Trial
+
+
+def study_names() -> tuple[str, ...]:
+    """The studies of the catalog: its files."""
+    folder = Path(__file__).parent / "catalog"
+    return tuple(sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__"))
+
+
+def _file(name: str) -> Any:
+    if name not in study_names():
+        raise unknown("experiment", name, study_names())
+    return importlib.import_module(f"experiments.catalog.{name}")
+
+
+def about(name: str) -> About:
+    """The head of a study. Imports no jax."""
+    return _file(name).ABOUT
+
+
+def load(name: str, preset: str) -> Study:
+    """The study of that name.
+
+    Raises:
+        BadInput: no such experiment or preset.
+    """
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    return _file(name).study(preset)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What will run.
+
+    Attributes:
+        study: the study, with the arms and seeds that were asked for.
+        configs: the resolved configuration of each arm, baseline first.
+        trials: arm by arm, seed by seed.
+        remarks: what a reader should know of how the command line changed the study.
+    """
+
+    study: Study
+    configs: Mapping[str, Config]
+    trials: tuple[Trial, ...]
+    remarks: tuple[str, ...]
+
+
+def resolve(
+    study: Study,
+    *,
+    seeds: int | None = None,
+    arms: Sequence[str] | None = None,
+    overrides: Sequence[tuple[str, str]] = (),
+) -> Plan:
+    """The plan of a study under the command line's choices.
+
+    Args:
+        study: as its file declares it.
+        seeds: how many paired seeds; None for the study's own number.
+        arms: names of the arms to run beside the baseline; None for all.
+        overrides: pairs of path and text that change the baseline, and with it every arm that
+            does not set the same path itself.
+
+    Raises:
+        BadInput: unknown names, values of the wrong type or out of range, arms that do not differ.
+    """
+    chosen = _choose_arms(study, arms)
+    changes = configuration.parse_overrides(study.baseline, overrides)
+    baseline = configuration.replace(study.baseline, changes)
+    configs = {study.baseline_name: baseline}
+    for name, delta in chosen.items():
+        configs[name] = configuration.replace(baseline, delta)
+    _check_distinct(study, configs)
+    claims = tuple(claim for claim in study.claims if {claim.arm, claim.than} <= set(configs))
+    study = dataclasses.replace(
+        study, baseline=baseline, arms=chosen, claims=claims, seeds=study.seeds if seeds is None else seeds
+    )
+    trials = tuple(
+        Trial(arm=name, seed=seed, config=config) for name, config in configs.items() for seed in range(study.seeds)
+    )
+    return Plan(study, configs, trials, _remarks(study, changes))
+
+
+def _choose_arms(study: Study, arms: Sequence[str] | None) -> dict[str, Mapping[str, Any]]:
+    if arms is None:
+        return dict(study.arms)
+    for name in arms:
+        if name not in study.arms and name != study.baseline_name:
+            raise unknown("arm", name, study.arms)
+    return {name: delta for name, delta in study.arms.items() if name in arms}
+
+
+def _check_distinct(study: Study, configs: Mapping[str, Config]) -> None:
+    """Two arms of one configuration would compare a thing with itself."""
+    seen: dict[str, str] = {}
+    for name, config in configs.items():
+        other = seen.setdefault(configuration.digest(config), name)
+        if other != name:
+            raise BadInput(f"study {study.name}: arm {name!r} has the same configuration as {other!r}")
+
+
+def _remarks(study: Study, changes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say which arms an override does not reach, because they set that path themselves."""
+    result = []
+    for path, value in changes.items():
+        deaf = [name for name, delta in study.arms.items() if any(path == p or path.startswith(f"{p}.") for p in delta)]
+        text = f"--config.{path}={value}"
+        result.append(f"{text} (not in {', '.join(deaf)}: set by the arm itself)" if deaf else text)
+    return tuple(result)
+
+
+def document(plan: Plan, command: str, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The plan as it is written to ``study.json``."""
+    study = plan.study
+    return {
+        "study": study.name,
+        "preset": study.preset,
+        "claim": study.about.claim,
+        "source": study.about.source,
+        "metric": dataclasses.asdict(study.metric),
+        "claims": [dataclasses.asdict(claim) for claim in study.claims],
+        "notes": list(study.notes),
+        "remarks": list(plan.remarks),
+        "baseline": study.baseline_name,
+        "seeds": list(range(study.seeds)),
+        "arms": {name: configuration.to_dict(config) for name, config in plan.configs.items()},
+        "trials": [
+            {"trial": trial.id, "arm": trial.arm, "seed": trial.seed, "config_hash": configuration.digest(trial.config)}
+            for trial in plan.trials
+        ],
+        "command": command,
+        "history": list(history),
+    }
+
+
+def check_against(plan: Plan, path: Path) -> list[dict[str, Any]]:
+    """The history of an earlier plan in the same place, once it is sure that this one goes on with it.
+
+    More seeds, fewer seeds and other arms go on with it; an arm whose configuration is another does not.
+
+    Raises:
+        BadInput: the file is unreadable, or an arm was something else; the message lists the differences.
+    """
+    if not path.exists():
+        return []
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        arms, history, preset = old["arms"], list(old["history"]), old["preset"]
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(f"{path} is damaged; move its folder away or choose another --workdir") from None
+    differences = []
+    if preset != plan.study.preset:
+        differences.append(f"preset {preset} -> {plan.study.preset}")
+    for name, config in plan.configs.items():
+        new = _flat(configuration.to_dict(config))
+        past = _flat(arms.get(name, configuration.to_dict(config)))
+        for key in dict.fromkeys([*past, *new]):
+            if not key.startswith("execution.") and past.get(key) != new.get(key):
+                differences.append(f"{name}: {key} {past.get(key)} -> {new.get(key)}")
+    if differences:
+        listing = "; ".join(differences[:4]) + ("; ..." if len(differences) > 4 else "")
+        raise BadInput(f"{path.parent} holds another plan ({listing}); choose another --workdir or move it away")
+    return history
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested sections by path, tuples as the lists that JSON makes of them."""
+    plain = json.loads(json.dumps(values))
+    return {f"{section}.{name}": value for section, content in plain.items() for name, value in content.items()}

@@ -1,0 +1,100 @@
+"""How all figures look, and how they become files.
+
+Made for a column of a two-column paper (3.3 inches) and for readers who do not tell all colours
+apart: each arm has its own colour, line style and marker.
+"""
+
+import io
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from experiments.study import Metric
+
+WIDTH, HEIGHT = 3.3, 2.4
+DPI = 300
+
+# Okabe and Ito's palette, with a dark grey in place of its yellow, which is too faint on white.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")
+_LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+
+_SETTINGS = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.3,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "paribus",
+    "figure.constrained_layout.use": True,
+}
+# Without a date in them, the same records give the same files.
+_METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+
+
+class Look(NamedTuple):
+    """How one arm is drawn."""
+
+    color: str
+    line: Any
+    marker: str
+
+
+def looks(arms: tuple[str, ...]) -> dict[str, Look]:
+    """A look of its own for each arm: the three cycles differ in length, so no pair comes back soon."""
+    cycles = zip(arms, itertools.cycle(_COLOURS), itertools.cycle(_LINES), itertools.cycle(_MARKERS), strict=False)
+    return {arm: Look(colour, line, marker) for arm, colour, line, marker in cycles}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib's settings for these figures; the caller's own come back afterwards."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
+        yield
+
+
+def blank() -> tuple[Figure, Axes]:
+    """An empty figure of one axes, drawn by Agg whatever the caller's backend is."""
+    figure = Figure(figsize=(WIDTH, HEIGHT))
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def render(figure: Figure, kind: str) -> bytes:
+    """The figure as a ``png``, ``pdf`` or ``svg`` file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=DPI, metadata=_METADATA[kind])
+    return buffer.getvalue()
+
+
+def metric_axis(axes: Axes, metric: Metric, label: str) -> None:
+    """Label and ticks of a vertical axis in the metric's units."""
+    axes.set_ylabel(f"{label} (%)" if metric.percent else label)
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    if metric.percent:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.6g}"))
+
+
+def say(axes: Axes, text: str) -> None:
+    """Fill axes that have nothing to show with a line of text."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)

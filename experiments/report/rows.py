@@ -1,0 +1,66 @@
+"""The rows of a report's table, as plain values."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from experiments import statistics
+from experiments.comparisons import Comparison, Family
+from experiments.statistics import Spread
+from experiments.study import Study
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """One arm's row of the table.
+
+    Attributes:
+        arm: its name.
+        metric: spread of the study's metric over the trials that finished.
+        diverged: number of trials that became NaN.
+        crashed: number of trials that ended in an error.
+        missing: number of planned trials without a record or without a metric.
+        comparison: against the baseline; None for the baseline itself.
+        parameters: number of trained parameters; NaN where not recorded.
+        flops_per_step: floating-point operations of one training step of one trial.
+        train_seconds: spread of the device seconds that a finished trial took.
+    """
+
+    arm: str
+    metric: Spread
+    diverged: int
+    crashed: int
+    missing: int
+    comparison: Comparison | None
+    parameters: float
+    flops_per_step: float
+    train_seconds: Spread
+
+    @property
+    def bold(self) -> bool:
+        """Whether it is better than the baseline after correction."""
+        return self.comparison is not None and self.comparison.better
+
+
+def row(arm: str, study: Study, trials: pd.DataFrame, values: pd.Series, family: Family) -> Row:
+    """The row of ``arm`` from its own ``trials`` and its metric by seed."""
+    metric = statistics.spread(values.to_numpy(np.float64))
+    diverged, crashed = (int((trials["status"] == status).sum()) for status in ("diverged", "crashed"))
+    finished = trials[trials["status"] == "ok"]
+    return Row(
+        arm=arm,
+        metric=metric,
+        diverged=diverged,
+        crashed=crashed,
+        missing=max(0, study.seeds - metric.n - diverged - crashed),
+        comparison=None if arm == study.baseline_name else family.between(arm, study.baseline_name),
+        parameters=_largest(trials, "parameters"),
+        flops_per_step=_largest(trials, "flops_per_step"),
+        train_seconds=statistics.spread(finished["train_seconds"].to_numpy(np.float64)),
+    )
+
+
+def _largest(trials: pd.DataFrame, column: str) -> float:
+    """Trials of one arm share their program: all that recorded the value have the same."""
+    return float(trials[column].astype(np.float64).max()) if len(trials) else float("nan")

@@ -1,0 +1,102 @@
+"""``table.md`` for people and ``table.csv`` for programs."""
+
+import io
+import math
+
+import pandas as pd
+
+from experiments.comparisons import Comparison
+from experiments.report.cells import Cell, cells, headings, legend
+from experiments.report.rows import Row
+from experiments.report.summary import Summary
+from experiments.statistics import Spread
+
+
+def markdown(summary: Summary) -> str:
+    """``table.md``: the table, how to read it, and the cautions."""
+
+    def line(texts: list[str]) -> str:
+        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+    head = [_one_line(cell) for cell in headings(summary)]
+    lines = [line(head), "|" + "---|" + "---:|" * (len(head) - 1)]
+    for row in summary.rows:
+        texts = [_one_line(cell) for cell in cells(row, summary.study.metric)]
+        if row.bold:
+            texts[0], texts[2] = f"**{texts[0]}**", f"**{texts[2]}**"
+        lines.append(line(texts))
+    notes = [*legend(summary), *summary.cautions]
+    return "\n".join([*lines, "", *(f"{note}\n" for note in notes)])
+
+
+def _one_line(cell: Cell) -> str:
+    """Text and detail side by side; a detail without brackets of its own gets some."""
+    if not cell.detail:
+        return cell.text
+    return f"{cell.text} {cell.detail}" if cell.detail[0] in "[±" else f"{cell.text} ({cell.detail})"
+
+
+_WHOLE = ("pairs", "pairs_lost", "comparisons", "parameters")
+
+
+def csv(summary: Summary) -> str:
+    """``table.csv``: a row an arm, plain numbers in the metric's own units, empty where there is none."""
+    metric = {"metric": summary.study.metric.column}
+    rows = [{**_measured(row), **_comparison_columns(row.comparison), **_cost(row)} for row in summary.rows]
+    # The baseline's row has no comparison; the longest row has every column in its place.
+    frame = pd.DataFrame([{"arm": row["arm"], **metric, **row} for row in rows])
+    frame = frame[["arm", "metric", *(name for name in max(rows, key=len) if name != "arm")]]
+    # Whole numbers stay whole where some rows have none: 8, not 8.0.
+    frame = frame.astype({name: "Int64" for name in _WHOLE if name in frame})
+    buffer = io.StringIO()
+    frame.to_csv(buffer, index=False, lineterminator="\n")
+    return buffer.getvalue()
+
+
+def spread_columns(prefix: str, spread: Spread) -> dict[str, float]:
+    """A spread as columns: ``PREFIX_mean``, ``_sd``, ``_low``, ``_high``, ``_min``, ``_max``."""
+    return {
+        f"{prefix}_mean": spread.mean,
+        f"{prefix}_sd": spread.sd,
+        f"{prefix}_low": spread.interval.low,
+        f"{prefix}_high": spread.interval.high,
+        f"{prefix}_min": spread.minimum,
+        f"{prefix}_max": spread.maximum,
+    }
+
+
+def _measured(row: Row) -> dict[str, object]:
+    return {
+        "arm": row.arm,
+        "n": row.metric.n,
+        "diverged": row.diverged,
+        "crashed": row.crashed,
+        "missing": row.missing,
+        **spread_columns("metric", row.metric),
+    }
+
+
+def _comparison_columns(comparison: Comparison | None) -> dict[str, object]:
+    if comparison is None:
+        return {}
+    return {
+        "pairs": comparison.difference.n,
+        "pairs_lost": comparison.difference.lost,
+        **spread_columns("difference", comparison.difference),
+        "p_value": comparison.raw_p_value,
+        "p_value_holm": comparison.p_value,
+        "p_value_holm_smallest": comparison.smallest_p_value,
+        "comparisons": comparison.family,
+        "p_better": comparison.superiority.probability,
+        "p_better_low": comparison.superiority.interval.low,
+        "p_better_high": comparison.superiority.interval.high,
+        "better": comparison.better,
+    }
+
+
+def _cost(row: Row) -> dict[str, object]:
+    return {
+        "parameters": int(row.parameters) if math.isfinite(row.parameters) else None,
+        "flops_per_step": row.flops_per_step,
+        **spread_columns("train_seconds", row.train_seconds),
+    }

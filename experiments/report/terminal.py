@@ -1,0 +1,56 @@
+"""The table and the verdict in the terminal."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments.report.cells import Cell, cells, headings, legend
+from experiments.report.summary import Summary
+
+_STYLES = {"supported": "bold green", "refuted": "bold red", "inconclusive": "bold yellow"}
+
+
+def print_table(console: Console, summary: Summary) -> None:
+    """Print the table, how to read it, the cautions and, last, the verdict on each claim.
+
+    Where the console is too narrow for the table, it is printed in two parts.
+    """
+    study = summary.study
+    console.print(Text.assemble((study.name, "bold"), f", preset {study.preset}"))
+    columns = range(len(headings(summary)))
+    whole = _table(summary, [*columns])
+    if console.measure(whole).maximum <= console.width:
+        console.print(whole)
+    else:
+        # Results first; then the arm again with what it costs.
+        console.print(_table(summary, [*columns[:5]]))
+        console.print(_table(summary, [0, *columns[5:]]))
+    for line in legend(summary):
+        console.print(Text(line, style="dim"))
+    for line in summary.cautions:
+        console.print(Text.assemble(("! ", "yellow"), line))
+    for verdict in summary.verdicts:
+        console.print()
+        console.print(Text.assemble((verdict.outcome.upper(), _STYLES[verdict.outcome]), f": {verdict.statement}"))
+        console.print(Text(verdict.explanation))
+
+
+def _table(summary: Summary, columns: list[int]) -> Table:
+    """The table's columns of these numbers."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    head = headings(summary)
+    for column in columns:
+        table.add_column(_stacked(head[column]), justify="right" if column else "left", overflow="fold")
+    for row in summary.rows:
+        texts = [_stacked(cell) for cell in cells(row, summary.study.metric)]
+        if row.bold:
+            for text in (texts[0], texts[2]):
+                text.stylize("bold")
+        table.add_row(*(texts[column] for column in columns))
+    return table
+
+
+def _stacked(cell: Cell) -> Text:
+    """The detail dimmed below the text."""
+    return Text.assemble(cell.text, (f"\n{cell.detail}" if cell.detail else "", "dim"))

@@ -1,0 +1,110 @@
+"""``verdict.json``: the verdict and every number of the table, for programs."""
+
+import json
+import math
+from typing import Any
+
+from experiments.claims import Verdict
+from experiments.comparisons import Comparison
+from experiments.report.rows import Row
+from experiments.report.summary import Summary
+from experiments.statistics import CONFIDENCE, LEVEL, Spread
+
+
+def verdict_json(summary: Summary) -> str:
+    """The JSON text. Absent numbers are null; differences are ``arm - than`` in the metric's units."""
+    study = summary.study
+    document = {
+        "study": study.name,
+        "preset": study.preset,
+        "evidence": study.preset != "smoke",
+        "command": summary.command,
+        "metric": {
+            "column": study.metric.column,
+            "label": study.metric.label,
+            "higher_is_better": study.metric.higher_is_better,
+        },
+        "baseline": study.baseline_name,
+        "seeds": study.seeds,
+        "confidence": CONFIDENCE,
+        "level": LEVEL,
+        "test": "two-sided paired sign-flip permutation test, Holm correction",
+        "comparisons": summary.family,
+        "claims": [_claim(verdict) for verdict in summary.verdicts],
+        "arms": [_arm(row) for row in summary.rows],
+        "failures": [vars(failure) for failure in summary.failures],
+        "cautions": list(summary.cautions),
+        "provenance": {name: list(values) for name, values in summary.provenance.items()},
+        "data": {name: list(values) for name, values in summary.data.items()},
+    }
+    return json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _claim(verdict: Verdict) -> dict[str, Any]:
+    claim = verdict.claim
+    return {
+        "statement": verdict.statement,
+        "source": verdict.source,
+        "outcome": verdict.outcome,
+        "estimate": verdict.estimate,
+        "interval": list(verdict.interval),
+        "p_value": verdict.p_value,
+        "n": verdict.n,
+        "explanation": verdict.explanation,
+        "arm": claim.arm,
+        "than": claim.than,
+        "margin": claim.margin,
+        "parameters_at_most": claim.parameters_at_most,
+        "parameter_ratio": verdict.parameter_ratio,
+        "comparison": _comparison(verdict.comparison),
+    }
+
+
+def _arm(row: Row) -> dict[str, Any]:
+    return {
+        "arm": row.arm,
+        "metric": _spread(row.metric),
+        "diverged": row.diverged,
+        "crashed": row.crashed,
+        "missing": row.missing,
+        "comparison": None if row.comparison is None else _comparison(row.comparison),
+        "better": row.bold,
+        "parameters": int(row.parameters) if math.isfinite(row.parameters) else None,
+        "flops_per_step": row.flops_per_step,
+        "train_seconds": _spread(row.train_seconds),
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "than": comparison.than,
+        "difference": _spread(comparison.difference),
+        "p_value_uncorrected": comparison.raw_p_value,
+        "p_value": comparison.p_value,
+        "smallest_p_value": comparison.smallest_p_value,
+        "testable": comparison.testable,
+        "too_few": comparison.too_few or None,
+        "p_better": comparison.superiority.probability,
+        "p_better_interval": list(comparison.superiority.interval),
+    }
+
+
+def _spread(spread: Spread) -> dict[str, Any]:
+    return {
+        "n": spread.n,
+        "lost": spread.lost,
+        "mean": spread.mean,
+        "sd": spread.sd,
+        "interval": list(spread.interval),
+        "min": spread.minimum,
+        "max": spread.maximum,
+    }
+
+
+def _finite(value: Any) -> Any:
+    """The same document with null for every number that is not finite, which JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,227 @@
+"""Run a study here: load its data, run its populations one after another, report.
+
+The same from Python as from the command line::
+
+    result = experiments.run("architectures", seeds=10)
+    result.trials.groupby("arm").test_accuracy.mean()
+"""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pandas as pd
+from rich.console import Console
+
+from experiments import report
+from experiments.plan import Plan, check_against, document, load, resolve
+from experiments.progress import StudyProgress, clock
+from models.base import BadInput
+from train import devices
+from train.config import Config, Trial, digest, program_key
+from train.cost import Cost, cost
+from train import data
+from train.data.task import Task
+from train.loop import Files, Watch, crashed_rows, run_population
+from train.population import Population, group, study_traced_paths
+from train.records import write_atomically
+from train.signals import Interrupted, Stop
+
+logger = logging.getLogger("paribus")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a study came to.
+
+    Attributes:
+        folder: where everything lies.
+        trials: a row a trial, as in ``trials.csv``.
+        curves: a row a trial and evaluation, as in ``curves.csv``.
+        summary: comparisons and verdicts.
+        crashed: number of trials that crashed.
+    """
+
+    folder: Path
+    trials: pd.DataFrame
+    curves: pd.DataFrame
+    summary: Any
+    crashed: int
+
+
+def run(
+    name: str,
+    *,
+    preset: str = "cpu",
+    seeds: int | None = None,
+    arms: Sequence[str] | None = None,
+    overrides: Mapping[str, Any] | Sequence[tuple[str, str]] = (),
+    workdir: str | Path = "runs",
+    data_dir: str | Path | None = None,
+    report_only: bool = False,
+    command: str | None = None,
+    console: Console | None = None,
+) -> Result:
+    """Run a study, or go on with it where it stopped; then report.
+
+    Args:
+        name: a study of the catalog.
+        preset: smoke, cpu or full.
+        seeds: number of paired seeds; None for the study's own.
+        arms: the arms beside the baseline; None for all.
+        overrides: changes of the baseline by path, e.g. ``{"model.width": 512}``.
+        workdir: results go to ``workdir/name``.
+        data_dir: where data sets lie, as ``data_dir/<data set>/<file>``.
+        report_only: rebuild the report from the records, run nothing.
+        command: the command that the report shows; None for the one that these arguments make.
+        console: where progress, table and verdict go; None for standard output.
+
+    Raises:
+        BadInput: the request cannot be met; nothing has been written.
+        Interrupted: SIGINT or SIGTERM arrived; the same call goes on.
+    """
+    console = console or Console()
+    pairs = [(path, str(value)) for path, value in dict(overrides).items()]
+    plan = resolve(load(name, preset), seeds=seeds, arms=arms, overrides=pairs)
+    command = command or _command(name, preset, seeds, arms, pairs, workdir, data_dir)
+    folder = Path(workdir) / name
+    devices.prepare()
+    if report_only:
+        return _report(plan, folder, command, console)
+    tasks = load_tasks(plan, data_dir)
+    expected = costs(plan, tasks)
+    with _only_process(folder), Stop() as stop:
+        _write_plan(plan, folder, command)
+        crashed = _run_populations(plan, tasks, expected, folder, console, stop)
+        result = _report(plan, folder, command, console)
+    return dataclasses.replace(result, crashed=crashed)
+
+
+def _command(name: str, preset: str, seeds: Any, arms: Any, pairs: Any, workdir: Any, data_dir: Any) -> str:
+    """The shell command that does the same."""
+    words = ["python", "-m", "experiments", f"--experiment={name}", f"--preset={preset}"]
+    words += [f"--seeds={seeds}"] if seeds is not None else []
+    words += [f"--arms={','.join(arms)}"] if arms is not None else []
+    words += [f"--config.{path}={text}" for path, text in pairs]
+    words += [f"--workdir={workdir}"] if str(workdir) != "runs" else []
+    words += [f"--data_dir={data_dir}"] if data_dir is not None else []
+    return shlex.join(words)
+
+
+def load_tasks(plan: Plan, data_dir: str | Path | None) -> dict[Config, Task]:
+    """The task of each arm's configuration; each data set is loaded once."""
+    loaded: dict[Any, Task] = {}
+    directory = None if data_dir is None else Path(data_dir)
+    for config in plan.configs.values():
+        if config.data not in loaded:
+            loaded[config.data] = data.load(config.data, directory)
+    return {config: loaded[config.data] for config in plan.configs.values()}
+
+
+def costs(plan: Plan, tasks: Mapping[Config, Task]) -> dict[str, Cost]:
+    """What one trial of each arm costs; finds out, too, whether every model can treat its task.
+
+    Raises:
+        BadInput: one cannot. Nothing has been compiled or written by then.
+    """
+    result = {}
+    for name, config in plan.configs.items():
+        try:
+            result[name] = cost(config, tasks[config])
+        except BadInput as error:
+            raise BadInput(f"arm {name!r}: {error}") from None
+    return result
+
+
+@contextlib.contextmanager
+def _only_process(folder: Path) -> Iterator[None]:
+    """Hold the folder; a second process is refused. The lock goes with the process, however it ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder / ".lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise BadInput(f"another process is working in {folder}; wait for it or choose another --workdir") from None
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise BadInput(f"cannot write to {folder}: {error.strerror}; choose another --workdir") from None
+
+
+def _write_plan(plan: Plan, folder: Path, command: str) -> None:
+    path = folder / "study.json"
+    history = check_against(plan, path)
+    entry = {"command": command, "arms": list(plan.configs), "seeds": plan.study.seeds}
+    if not history or {key: history[-1].get(key) for key in entry} != entry:
+        history.append({**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+    write_atomically(path, json.dumps(document(plan, command, history), indent=1, allow_nan=False) + "\n")
+
+
+def _run_populations(
+    plan: Plan, tasks: Mapping[Config, Task], expected: Mapping[str, Cost], folder: Path, console: Console, stop: Stop
+) -> int:
+    """Run what has no record yet. Returns the number of trials that crashed."""
+    files = Files(folder, plan.trials, list(tasks.values()))
+    finished = files.finished()
+    traced = study_traced_paths(plan.trials)
+    populations = group(plan.trials)
+
+    def work(trials: Sequence[Trial]) -> float:
+        return sum(expected[trial.arm].flops_per_step * trial.config.training.steps for trial in trials)
+
+    crashed = 0
+    seconds: dict[str, float] = {}
+    begin = time.perf_counter()
+    with StudyProgress(work(plan.trials), console) as progress:
+        for trials in populations:
+            if all((trial.id, digest(trial.config)) in finished for trial in trials):
+                progress.skip(work(trials))
+                continue
+            progress.begin(_title(trials), expected[trials[0].arm].flops_per_step)
+            try:
+                population = Population(trials, traced[program_key(trials[0].config)], tasks[trials[0].config])
+                spent = run_population(population, files, Watch(progress.advance, lambda: stop.asked))
+                seconds = {key: seconds.get(key, 0.0) + value for key, value in spent.items()}
+            except (Interrupted, BadInput, OSError):
+                raise
+            except Exception as error:
+                logger.exception("%s crashed; the others go on", _title(trials))
+                rows = crashed_rows(trials, error)
+                done = {row["trial"] for row in files.trials.rows()}
+                files.trials.append([row for row in rows if row["trial"] not in done])
+                crashed += len(trials)
+    if seconds:
+        total = time.perf_counter() - begin
+        parts = ", ".join(f"{key} {value:.1f} s" for key, value in seconds.items())
+        logger.info("ran for %s: %s, other %.1f s", clock(total), parts, total - sum(seconds.values()))
+    return crashed
+
+
+def _title(trials: Sequence[Trial]) -> str:
+    arms = ", ".join(dict.fromkeys(trial.arm for trial in trials))
+    return f"{arms} ({len(trials)} trial{'s' if len(trials) > 1 else ''})"
+
+
+def _report(plan: Plan, folder: Path, command: str, console: Console) -> Result:
+    """The report on the trials of the plan, from the records alone."""
+    trials_file, curves_file = folder / "trials.csv", folder / "curves.csv"
+    if not trials_file.exists():
+        raise BadInput(f"{trials_file} does not exist: there is nothing to report on; run without --report_only first")
+    trials, curves = pd.read_csv(trials_file), pd.read_csv(curves_file)
+    wanted = pd.DataFrame([(trial.id, digest(trial.config)) for trial in plan.trials], columns=["trial", "config_hash"])
+    trials = wanted.merge(trials, on=["trial", "config_hash"])
+    curves = wanted.merge(curves, on=["trial", "config_hash"])
+    missing = len(plan.trials) - len(trials)
+    if missing == len(plan.trials):
+        raise BadInput(f"{trials_file} has none of the trials of this plan; check --preset, --arms and --config")
+    if missing:
+        logger.warning("%d of %d trials have no record yet; the report leaves them out", missing, len(plan.trials))
+    summary = report.write(folder / "report", plan.study, trials, curves, command=command)
+    report.print_table(console, summary)
+    console.print(f"Report: {folder / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
+    return Result(folder, trials, curves, summary, int((trials["status"] == "crashed").sum()))

@@ -1,0 +1,121 @@
+"""The declaration of a study: a baseline, arms that each differ a little from it, and claims.
+
+A study is one file of ``experiments/catalog/``. It defines ``ABOUT`` (what ``--list`` prints; kept
+free of jax, so that listing is quick) and ``study(preset) -> Study``.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from models.base import BadInput
+
+if TYPE_CHECKING:
+    from train.config import Config
+
+PRESETS = ("smoke", "cpu", "full")
+Preset = Literal["smoke", "cpu", "full"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class About:
+    """The head of a study, in words.
+
+    Attributes:
+        group: the heading under which ``--list`` shows the study.
+        claim: the published statement that is put to the test, in one sentence.
+        source: where it was published.
+        time: expected time per preset, on the machine that the text names.
+    """
+
+    group: str
+    claim: str
+    source: str
+    time: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metric:
+    """The number by which arms are compared.
+
+    Attributes:
+        column: a column of ``trials.csv``, e.g. ``test_accuracy``.
+        label: how a table or an axis names it, e.g. ``test accuracy``.
+        curve: the column of ``curves.csv`` that the learning curves show.
+        higher_is_better: direction.
+        percent: printed times 100 with a per-cent sign.
+    """
+
+    column: str
+    label: str
+    curve: str
+    higher_is_better: bool
+    percent: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Better:
+    """The claim that one arm is better than another on the study's metric.
+
+    It is supported when the whole confidence interval of the paired difference lies beyond
+    ``margin`` in the better direction and the corrected test agrees; refuted when the whole
+    interval lies on the other side of ``margin`` (or a stated condition does not hold); otherwise
+    inconclusive.
+
+    Attributes:
+        statement: the claim in words that a reader understands.
+        source: where it was published.
+        arm: the arm said to be better.
+        than: the arm it is compared with.
+        margin: by at least how much, in the metric's own units, in the better direction.
+        parameters_at_most: the claim also says that ``arm`` has at most this fraction of the
+            parameters of ``than``; None where it says nothing of them.
+    """
+
+    statement: str
+    source: str
+    arm: str
+    than: str
+    margin: float = 0.0
+    parameters_at_most: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+    """What ``--experiment`` names, resolved for one preset.
+
+    Attributes:
+        name: the name of its file.
+        preset: smoke, cpu or full.
+        about: the head.
+        baseline_name: the baseline's row in the table.
+        baseline: its configuration.
+        arms: for each other arm, the paths that differ from the baseline and their values, e.g.
+            ``{"cnn": {"model": cnn.Config()}}`` or ``{"wide": {"model.width": 512}}``.
+        seeds: number of paired seeds (0, 1, ...).
+        metric: by what the arms are compared.
+        claims: what a program can check of what was published.
+        notes: deviations from the published setting, a sentence each.
+    """
+
+    name: str
+    preset: Preset
+    about: About
+    baseline_name: str
+    baseline: "Config"
+    arms: Mapping[str, Mapping[str, Any]]
+    seeds: int
+    metric: Metric
+    claims: tuple[Better, ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that names refer to arms that exist and that there is something to run."""
+        if self.seeds < 1:
+            raise BadInput(f"seeds={self.seeds} must be at least 1")
+        if self.baseline_name in self.arms:
+            raise BadInput(f"arm {self.baseline_name!r} has the baseline's name")
+        for claim in self.claims:
+            for arm in (claim.arm, claim.than):
+                if arm not in (self.baseline_name, *self.arms):
+                    raise BadInput(f"study {self.name}: a claim names the arm {arm!r}, which does not exist")

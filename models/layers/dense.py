@@ -1,0 +1,77 @@
+"""The affine layer, with a weight gradient formulated for the backend it runs on."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+
+@jax.custom_vjp
+def matmul(
+    x: Float[Array, "*batch inputs"], kernel: Float[Array, "inputs features"]
+) -> Float[Array, "*batch features"]:
+    """``x @ kernel``, whose kernel gradient is ``transpose(x) @ g`` over all leading axes at once.
+
+    On CPU the transpose is written out before the product: a product that contracts the first
+    axis of both operands runs at two thirds of the speed there. Other backends get the plain form.
+
+    Args:
+        x: inputs with any leading axes.
+        kernel: the matrix.
+    """
+    return jnp.matmul(x, kernel)
+
+
+def _matmul_forward(x: Any, kernel: Any) -> tuple[Any, tuple[Any, Any]]:
+    return jnp.matmul(x, kernel), (x, kernel)
+
+
+def _matmul_backward(residuals: tuple[Any, Any], g: Any) -> tuple[Any, Any]:
+    x, kernel = residuals
+    rows = math.prod(x.shape[:-1])
+    kernel_gradient = jax.lax.platform_dependent(
+        x.reshape(rows, x.shape[-1]), g.reshape(rows, g.shape[-1]), cpu=_transposed_first, default=_plain
+    )
+    return jnp.matmul(g, kernel.T).astype(x.dtype), kernel_gradient.astype(kernel.dtype)
+
+
+def _transposed_first(x: Any, g: Any) -> Any:
+    # Without the barrier XLA folds the transpose back into the product.
+    return jax.lax.optimization_barrier(jnp.copy(x.T)) @ g
+
+
+def _plain(x: Any, g: Any) -> Any:
+    return x.T @ g
+
+
+matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
+class Dense(nn.Module):
+    """Affine map of the last axis: ``y = x kernel + bias``.
+
+    Attributes:
+        features: size of the last axis of the outputs.
+        use_bias: whether there is a bias.
+        kernel_init: initialiser of ``kernel`` [inputs, features]. The default is LeCun's normal
+            (variance 1 / inputs; LeCun et al. 1998, "Efficient BackProp", section 4.6).
+        bias_init: initialiser of ``bias`` [features].
+    """
+
+    features: int
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]:
+        """Apply the map to the last axis of ``x``."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        y = matmul(x, kernel)
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", self.bias_init, (self.features,))
+        return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))

@@ -1,0 +1,64 @@
+"""Pooling of images."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def max_pool(
+    x: Float[Array, "batch height width channels"], window: int = 2
+) -> Float[Array, "batch out_height out_width channels"]:
+    """The maximum of each window; windows are square and do not overlap.
+
+    Rows and columns that do not fill a window are left out. The gradient goes to the first maximum
+    of a window, rows before columns, which is also what XLA's ``reduce_window`` and PyTorch do. It
+    is written by hand since XLA's scatter is slow on CPU and automatic differentiation of a maximum
+    shares the gradient among equals.
+
+    Args:
+        x: images.
+        window: side of the window, and distance between windows, in pixels.
+    """
+    return _max_pool(x, window)
+
+
+def _primal(x: Any, window: int) -> Any:
+    return _windows(x, window).max(axis=(2, 4))
+
+
+def _windows(x: Any, window: int) -> Any:
+    """``x`` as [batch, out_height, window, out_width, window, channels], without what fills no window."""
+    batch, height, width, channels = x.shape
+    rows, columns = height // window, width // window
+    x = x[:, : rows * window, : columns * window]
+    return x.reshape(batch, rows, window, columns, window, channels)
+
+
+def _forward(x: Any, window: int) -> tuple[Any, tuple[Any, Any]]:
+    y = _primal(x, window)
+    return y, (x, y)
+
+
+def _backward(window: int, residuals: tuple[Any, Any], g: Any) -> tuple[Any]:
+    x, y = residuals
+    windows = _windows(x, window)
+    taken = jnp.zeros(y.shape, bool)
+    rows = []
+    for i in range(window):
+        row = []
+        for j in range(window):
+            is_maximum = windows[:, :, i, :, j] == y
+            row.append(jnp.where(is_maximum & ~taken, g, jnp.zeros((), g.dtype)))
+            taken |= is_maximum
+        rows.append(jnp.stack(row, axis=3))
+    gradient = jnp.stack(rows, axis=2)
+    batch, height, width, channels = x.shape
+    covered = (height // window * window, width // window * window)
+    gradient = gradient.reshape(batch, *covered, channels)
+    return (jnp.pad(gradient, ((0, 0), (0, height - covered[0]), (0, width - covered[1]), (0, 0))),)
+
+
+_max_pool = jax.custom_vjp(_primal, nondiff_argnums=(1,))
+_max_pool.defvjp(_forward, _backward)

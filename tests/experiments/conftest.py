@@ -1,0 +1,116 @@
+"""Made-up studies and records with the columns of ``trials.csv`` and ``curves.csv``."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.study import About, Better, Metric, Study
+
+ACCURACY = Metric(
+    column="test_accuracy",
+    label="test accuracy",
+    curve="validation_accuracy",
+    higher_is_better=True,
+    percent=True,
+)
+BITS = Metric(
+    column="test_bits_per_character",
+    label="test bits per character",
+    curve="validation_bits_per_character",
+    higher_is_better=False,
+)
+# Mean, parameters, FLOPs per step, seconds.
+ARMS = {
+    "mlp": (0.941, 669_706, 8.1e8, 6.2),
+    "cnn": (0.972, 54_410, 3.4e9, 14.8),
+    "lstm": (0.956, 87_050, 2.1e9, 31.0),
+    "transformer": (0.944, 104_330, 4.6e9, 40.3),
+}
+STEPS = range(0, 501, 50)
+
+
+def study_of(**changes) -> Study:
+    values = {
+        "name": "architectures",
+        "preset": "cpu",
+        "about": About(
+            group="Architectures",
+            claim="A small CNN reads digits better than a fully connected network.",
+            source="LeCun et al. (1998), figure 9",
+            time={"cpu": "two minutes on 2 cores"},
+        ),
+        "baseline_name": "mlp",
+        "baseline": SimpleNamespace(),
+        "arms": {"cnn": {"model.name": "cnn"}, "lstm": {"model.name": "lstm"}, "transformer": {"model.width": 64}},
+        "seeds": 8,
+        "metric": ACCURACY,
+        "claims": (
+            Better(
+                statement="The CNN is more accurate than the MLP with at most a third of its parameters.",
+                source="LeCun et al. (1998)",
+                arm="cnn",
+                than="mlp",
+                parameters_at_most=1 / 3,
+            ),
+        ),
+        "notes": ("5,000 digits instead of 60,000.",),
+    }
+    return Study(**{**values, **changes})
+
+
+def records_of(study: Study, *, effects=None, noise=0.004, lost=()) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Trials and curves of ``study``; ``lost`` holds (arm, seed, status)."""
+    generator = np.random.default_rng(7)
+    failed = {(arm, seed): status for arm, seed, status in lost}
+    shared = generator.normal(0, noise, study.seeds)
+    trials, curves = [], []
+    for arm in (study.baseline_name, *study.arms):
+        mean, parameters, flops, seconds = ARMS.get(arm, ARMS["mlp"])
+        mean = (effects or {}).get(arm, mean)
+        for seed in range(study.seeds):
+            final = mean + shared[seed] + generator.normal(0, noise)
+            status = failed.get((arm, seed), "ok")
+            trial = {"trial": f"{arm}-s{seed}", "arm": arm, "seed": seed}
+            trials.append(
+                trial
+                | {
+                    "status": status,
+                    "diverged_step": 120 if status == "diverged" else None,
+                    "steps": STEPS[-1],
+                    "parameters": parameters,
+                    "flops_per_step": flops,
+                    "train_seconds": seconds + generator.normal(0, 0.1),
+                    study.metric.column: final if status == "ok" else None,
+                    "config": json.dumps({"model": {"name": arm}, "seed": seed}),
+                    "config_hash": f"{arm}{seed}",
+                    "code_version": "0f3c9a1",
+                    "code_dirty": False,
+                    "python": "3.11.9",
+                    "jax": "0.10.2",
+                    "device": "cpu",
+                    "xla_flags": None,
+                    "strategy": "sequential",
+                    "data_name": "mnist_5000",
+                    "data_licence": "CC BY-SA 3.0",
+                }
+            )
+            for step in STEPS:
+                alive = status == "ok" or step < 120
+                value = final - (0.8 * np.exp(-step / 60) + generator.normal(0, noise)) * (step < STEPS[-1])
+                curves.append(
+                    trial | {"step": step, "seconds": step / 10, study.metric.curve: value if alive else None}
+                )
+    return pd.DataFrame(trials), pd.DataFrame(curves)
+
+
+@pytest.fixture
+def make_study():
+    return study_of
+
+
+@pytest.fixture
+def make_records():
+    return records_of

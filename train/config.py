@@ -1,0 +1,313 @@
+"""The configuration of a trial: typed, frozen, printable, and the same after a trip through JSON.
+
+A resolved configuration is a tree. Its leaves have paths such as ``model.width``; those paths are
+what a study's arms and the command line's ``--config.PATH=VALUE`` name. Imports no jax.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+from models.base import BadInput, Configuration, Field, Static, Traced, describe, fields, plugin, plugin_names, unknown
+
+SECTIONS = {
+    "data": ("train.data", "data set"),
+    "model": ("models", "model"),
+    "optimizer": ("train.optimizers", "optimizer"),
+    "schedule": ("train.schedules", "schedule"),
+}
+"""The sections that are chosen by name: where their files lie, and what a message calls them."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Regularisation(Configuration):
+    """What keeps a network from fitting noise, beside what a model or an optimizer brings itself.
+
+    Attributes:
+        label_smoothing: epsilon of Szegedy et al. 2016, section 7: targets become
+            (1 - epsilon) one-hot + epsilon / classes.
+        l1: lambda in ``loss + lambda sum |w|`` over the decayed parameters.
+        l2: lambda in ``loss + lambda / 2 sum w^2`` over the decayed parameters (coupled: it goes
+            through the optimizer, unlike an optimizer's own ``weight_decay``).
+        clip_norm: gradients are scaled down to this global norm (Pascanu et al. 2013).
+        undecayed: regular expression; parameters whose path it finds are left out of L1, L2 and
+            weight decay. The default leaves out biases and the scales of normalisation.
+    """
+
+    label_smoothing: Annotated[float, Traced(ge=0, lt=1, off=0.0)] = 0.0
+    l1: Annotated[float, Traced(ge=0, off=0.0)] = 0.0
+    l2: Annotated[float, Traced(ge=0, off=0.0)] = 0.0
+    clip_norm: Annotated[float, Traced(gt=0, off=math.inf)] = math.inf
+    undecayed: Annotated[str, Static()] = r"(bias|scale)$"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training(Configuration):
+    """How long and how finely.
+
+    Attributes:
+        steps: optimizer steps.
+        batch_size: items (examples, or windows of text) in a step.
+        evaluate_every: steps between evaluations on the validation split; the end is always one.
+        evaluation_batch_size: items in one batch of an evaluation; changes memory and speed only.
+    """
+
+    steps: Annotated[int, Static(ge=1)] = 1000
+    batch_size: Annotated[int, Static(ge=1)] = 64
+    evaluate_every: Annotated[int, Static(ge=1)] = 100
+    evaluation_batch_size: Annotated[int, Static(ge=1)] = 250
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Execution(Configuration):
+    """How trials run. Changes nothing of what they compute beyond float rounding.
+
+    Attributes:
+        strategy: ``vectorised`` runs the lanes of a device as one batched program, ``sequential``
+            one after another inside the program; ``auto`` takes what was measured to be fastest
+            for the family and the backend.
+        spread: lanes are spread over all devices (on a CPU: over the cores), or kept on one.
+        max_lanes: trials in one population at the most.
+        checkpoint_seconds: the least time between two checkpoints of a population.
+    """
+
+    strategy: Annotated[Literal["auto", "vectorised", "sequential"], Static()] = "auto"
+    spread: Annotated[bool, Static()] = True
+    max_lanes: Annotated[int, Static(ge=1)] = 64
+    checkpoint_seconds: Annotated[float, Static(ge=0)] = 20.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Configuration):
+    """The resolved configuration of a trial: everything but its seed."""
+
+    data: Configuration
+    model: Configuration
+    optimizer: Configuration
+    schedule: Configuration
+    training: Training = Training()
+    regularisation: Regularisation = Regularisation()
+    execution: Execution = Execution()
+
+    def validate(self) -> None:
+        """A schedule must fit the training that it serves."""
+        check = getattr(self.schedule, "check", None)
+        if check is not None:
+            check(self.training.steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One training run.
+
+    Attributes:
+        arm: the row of the table that it belongs to.
+        seed: root of all its random streams (initial weights, data order, dropout). Trials of
+            equal seed are paired: they see the same data in the same order.
+        config: everything else.
+    """
+
+    arm: str
+    seed: int
+    config: Config
+
+    @property
+    def id(self) -> str:
+        """The name of the trial in records and folders."""
+        return f"{self.arm}-s{self.seed}"
+
+
+class Leaf(NamedTuple):
+    """One value of a configuration tree, with the field that declares it."""
+
+    value: Any
+    field: Field
+
+
+def leaves(config: Configuration, prefix: str = "") -> Iterator[tuple[str, Leaf]]:
+    """Every ``(path, leaf)`` of a configuration, depth first in the order of declaration."""
+    for field in fields(type(config)).values():
+        value = getattr(config, field.name)
+        if isinstance(value, Configuration):
+            yield from leaves(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, Leaf(value, field)
+
+
+def paths(config: Config) -> dict[str, Leaf]:
+    """The leaves by path, and the name of each section that is chosen by name (``model.name``)."""
+    result = dict(leaves(config))
+    for section, (package, _) in SECTIONS.items():
+        annotation = Literal[plugin_names(package)]  # type: ignore[valid-type]
+        result[f"{section}.name"] = Leaf(getattr(config, section).name, Field("name", annotation, Static()))
+    return result
+
+
+def _section_default(section: str, name: str) -> Configuration:
+    package, kind = SECTIONS[section]
+    return plugin(package, name, kind=kind).Config()
+
+
+def replace(config: Config, changes: Mapping[str, Any]) -> Config:
+    """``config`` with the values at these paths replaced; whole sections may be replaced, too.
+
+    A section's ``name`` comes first: it puts that section's defaults in place, and what belonged
+    to the old one alone is gone.
+
+    Raises:
+        BadInput: a path does not exist, or a value has the wrong type or is out of range.
+    """
+    for path in sorted(changes, key=lambda path: (path.count("."), not path.endswith(".name"))):
+        value = changes[path]
+        section, _, rest = path.partition(".")
+        if section not in fields(Config):
+            raise unknown("configuration path", path, paths(config))
+        try:
+            if not rest:
+                config = dataclasses.replace(config, **{section: value})
+            elif rest == "name" and section in SECTIONS:
+                if value != getattr(config, section).name:
+                    config = dataclasses.replace(config, **{section: _section_default(section, value)})
+            elif rest in fields(type(getattr(config, section))):
+                changed = dataclasses.replace(getattr(config, section), **{rest: value})
+                config = dataclasses.replace(config, **{section: changed})
+            else:
+                raise unknown("configuration path", path, paths(config))
+        except BadInput as error:
+            if str(error).startswith(("unknown", f"{section}.")):
+                raise
+            raise BadInput(f"{section}.{error}") from None
+    return config
+
+
+def parse(text: str, annotation: Any) -> Any:
+    """The value that ``text`` spells, for an annotated type.
+
+    Raises:
+        ValueError: it spells none.
+    """
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return next(choice for choice in (*get_args(annotation), text) if str(choice) == text)
+    if origin in (Union, types.UnionType):
+        if type(None) in get_args(annotation) and text.lower() == "none":
+            return None
+        return parse(text, next(part for part in get_args(annotation) if part is not type(None)))
+    if origin is tuple:
+        items = [item for item in text.strip("()[] ").split(",") if item.strip()]
+        return tuple(parse(item.strip(), get_args(annotation)[0]) for item in items)
+    if annotation is bool:
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+    if annotation is int:
+        return int(text.replace("_", ""))
+    return annotation(text)
+
+
+def parse_overrides(config: Config, overrides: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Typed values for overrides given as text, each by the field that it names.
+
+    Args:
+        config: the configuration that they are to change.
+        overrides: pairs of path and text, as on the command line.
+
+    Raises:
+        BadInput: unknown path, given twice, not of the field's type, or out of range.
+    """
+    changes: dict[str, Any] = {}
+    for path, text in sorted(overrides, key=lambda item: not item[0].endswith(".name")):
+        known = paths(config)
+        if path not in known:
+            raise unknown("configuration path", path, known)
+        if path in changes:
+            raise BadInput(f"--config.{path} is given twice")
+        annotation = known[path].field.annotation
+        try:
+            changes[path] = parse(text, annotation)
+        except (ValueError, KeyError):
+            raise BadInput(f"--config.{path}={text!r} must be {describe(annotation)}") from None
+        if path.endswith(".name"):
+            config = replace(config, {path: changes[path]})
+    replace(config, changes)
+    return changes
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The configuration as plain values for JSON. Infinity is the text ``inf``."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Configuration):
+            return {name: plain(getattr(value, name)) for name in fields(type(value))}
+        return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+    result = plain(config)
+    return {
+        section: {"name": getattr(config, section).name, **values} if section in SECTIONS else values
+        for section, values in result.items()
+    }
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """The configuration that :func:`to_dict` wrote.
+
+    Raises:
+        BadInput: unknown sections, names or fields, or values out of range.
+    """
+    sections: dict[str, Configuration] = {}
+    for section, content in values.items():
+        if section not in fields(Config):
+            raise unknown("configuration section", section, fields(Config))
+        content = dict(content)
+        if section in SECTIONS:
+            package, kind = SECTIONS[section]
+            cls = plugin(package, content.pop("name"), kind=kind).Config
+        else:
+            cls = fields(Config)[section].annotation
+        for name, value in content.items():
+            if name not in fields(cls):
+                raise unknown("configuration path", f"{section}.{name}", [f"{section}.{key}" for key in fields(cls)])
+            if value in ("inf", "-inf") and fields(cls)[name].annotation is float:
+                content[name] = float(value)
+        sections[section] = cls(**content)
+    return Config(**sections)  # type: ignore[arg-type]
+
+
+def to_json(config: Config) -> str:
+    """The configuration as one line of JSON, keys in the order of declaration."""
+    return json.dumps(to_dict(config), allow_nan=False)
+
+
+def digest(config: Config) -> str:
+    """Twelve hexadecimal digits that name what a trial computes: all of it but ``execution``."""
+    values = {key: value for key, value in to_dict(config).items() if key != "execution"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def program_key(config: Config) -> str:
+    """Equal for configurations that one compiled program serves: all values but the traced ones."""
+    names = {section: getattr(config, section).name for section in SECTIONS}
+    static = {path: leaf.value for path, leaf in leaves(config) if not isinstance(leaf.field.kind, Traced)}
+    return json.dumps([names, static], sort_keys=True)
+
+
+def traced_paths(configs: Sequence[Config]) -> tuple[str, ...]:
+    """Paths of the traced fields that a program for these configurations takes as arguments.
+
+    A mechanism that is off in all of them (a dropout rate of 0 everywhere) is left out.
+    """
+    columns = [dict(leaves(config)) for config in configs]
+    result = []
+    for path, leaf in columns[0].items():
+        if isinstance(leaf.field.kind, Traced):
+            off = leaf.field.kind.off
+            if off is None or any(column[path].value != off for column in columns):
+                result.append(path)
+    return tuple(result)
+
+
+def bind(config: Configuration, values: Mapping[str, Any]) -> types.SimpleNamespace:
+    """The fields of one section, traced ones replaced by the program's arguments where there are any."""
+    return types.SimpleNamespace(**{name: values.get(name, getattr(config, name)) for name in fields(type(config))})

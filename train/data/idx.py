@@ -1,0 +1,61 @@
+"""Reader of IDX, the format of MNIST and its relatives.
+
+Two zero bytes, a byte for the type (8: unsigned bytes), a byte for the number of dimensions, each
+dimension as a big-endian 32-bit integer, then the values in row-major order
+(http://yann.lecun.com/exdb/mnist, section "File formats").
+"""
+
+import struct
+
+import numpy as np
+from jaxtyping import UInt8
+
+from models.base import BadInput
+from train.data.files import File
+
+_UNSIGNED_BYTE = 0x08
+
+
+def array(file: File, *, dimensions: int) -> UInt8[np.ndarray, "..."]:
+    """The values of an IDX file of unsigned bytes.
+
+    Args:
+        file: the file.
+        dimensions: how many dimensions it must have: 3 for images, 1 for labels.
+
+    Raises:
+        BadInput: it is not such a file, or it is shorter or longer than its header says.
+    """
+    expected = _UNSIGNED_BYTE << 8 | dimensions
+    header = 4 + 4 * dimensions
+    if len(file.content) < header:
+        raise _broken(file, f"a header of {header} bytes", f"{len(file.content)} bytes in all")
+    magic, *shape = struct.unpack_from(f">{1 + dimensions}I", file.content)
+    if magic != expected:
+        raise _broken(file, f"the magic number {expected} (unsigned bytes in {dimensions} dimensions)", f"{magic}")
+    size = header + int(np.prod(shape, dtype=object))
+    if len(file.content) != size:
+        sizes = " x ".join(str(extent) for extent in shape)
+        raise _broken(file, f"{size:,} bytes for {sizes} values and the header", f"{len(file.content):,} bytes")
+    return np.frombuffer(file.content, np.uint8, offset=header).reshape(shape)
+
+
+def labelled(images: File, labels: File) -> tuple[UInt8[np.ndarray, "count height width"], UInt8[np.ndarray, " count"]]:
+    """Images and their labels.
+
+    Raises:
+        BadInput: one of the files is broken, or they do not hold equally many items.
+    """
+    pixels, classes = array(images, dimensions=3), array(labels, dimensions=1)
+    if len(pixels) != len(classes):
+        raise BadInput(
+            f"{labels.origin} does not belong to {images.origin}: expected {len(pixels):,} labels, "
+            f"found {len(classes):,}; get both files again from one place"
+        )
+    return pixels, classes
+
+
+def _broken(file: File, expected: str, found: str) -> BadInput:
+    return BadInput(
+        f"{file.origin} is not the IDX file that it should be: expected {expected}, found {found}; get the file again"
+    )

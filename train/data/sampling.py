@@ -1,0 +1,146 @@
+"""How items are drawn from a split: the implementations of :class:`train.data.task.Sampler`.
+
+Every draw is a pure function of (key, step), so a run resumes at any step with nothing saved.
+This is the one file of the folder that imports jax; the builders of tasks import it when called.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray, Shaped, UInt32
+
+from models.base import BadInput
+from train.data.task import Batch
+
+Split = Mapping[str, Shaped[Array | np.ndarray, "..."]]
+Key = PRNGKeyArray | UInt32[Array, "2"]
+Step = Int[Array, ""] | int
+
+
+@dataclasses.dataclass(frozen=True)
+class ShuffledExamples:
+    """Goes through the examples in an order that is new in every epoch.
+
+    A split is ``inputs`` [n, ...] and ``targets`` [n]. Epoch e takes the examples in the order
+    ``permutation(fold_in(key, e), n)``. Only whole batches are drawn: the n mod batch_size
+    examples that are left at an epoch's end are dropped, and the next epoch shuffles all n again.
+    """
+
+    def check(self, arrays: Split, *, batch_size: int) -> None:
+        """Check, before anything is traced, that batches of this size can be drawn.
+
+        Raises:
+            BadInput: there are fewer examples than a batch holds.
+        """
+        size = self.train_size(arrays)
+        if batch_size > size:
+            raise BadInput(f"batch_size={batch_size} must be at most {size}, the number of training examples")
+
+    def train_size(self, arrays: Split) -> int:
+        """Number of examples of the split."""
+        return arrays["targets"].shape[0]
+
+    def start(self, arrays: Split, key: Key, step: Step, *, batch_size: int) -> Int[Array, " examples"]:
+        """The order of the epoch that ``step`` lies in, int32 [n]."""
+        examples = self.train_size(arrays)
+        return self._order(key, step // (examples // batch_size), examples)
+
+    def draw(
+        self, carry: Int[Array, " examples"], arrays: Split, key: Key, step: Step, *, batch_size: int
+    ) -> tuple[Int[Array, " examples"], Int[Array, " batch"]]:
+        """The order that the next step needs, and the indices of this step's batch.
+
+        ``carry`` is what :meth:`start` gives at ``step``; what is returned is what it gives at
+        ``step + 1``. A new order is computed behind the last batch of an epoch only.
+        """
+        batches = self.train_size(arrays) // batch_size
+        epoch, batch = step // batches, step % batches
+        indices = jax.lax.dynamic_slice_in_dim(carry, batch * batch_size, batch_size)
+        following = jax.lax.cond(
+            batch + 1 == batches, lambda: self._order(key, epoch + 1, carry.shape[0]), lambda: carry
+        )
+        return following, indices
+
+    def gather(self, arrays: Split, indices: Int[Array, " batch"]) -> Batch:
+        """The examples at these indices, each of weight 1."""
+        inputs, targets = (jnp.take(arrays[name], indices, axis=0, mode="clip") for name in ("inputs", "targets"))
+        return Batch(inputs, targets, jnp.ones(indices.shape, jnp.float32))
+
+    def evaluation_size(self, arrays: Split) -> int:
+        """Number of examples of the split."""
+        return self.train_size(arrays)
+
+    def evaluation_batch(self, arrays: Split, positions: Int[Array, " batch"]) -> Batch:
+        """The examples at these positions; weight 0 at or past the end of the split."""
+        real = positions < self.evaluation_size(arrays)
+        return self.gather(arrays, positions)._replace(weights=real.astype(jnp.float32))
+
+    @staticmethod
+    def _order(key: Key, epoch: Step, examples: int) -> Int[Array, " examples"]:
+        return jax.random.permutation(jax.random.fold_in(key, epoch), examples).astype(jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Cuts windows out of one long sequence, for models that predict the next token.
+
+    A split is ``tokens`` [n]. A training window starts anywhere, drawn uniformly with replacement
+    with ``fold_in(key, step)``, as in nanoGPT. An evaluation cuts the split into windows that do not
+    overlap: every token but the first is predicted exactly once, and the last window is padded with
+    weight 0. A token early in its window is predicted from a short context; that is part of the metric.
+
+    Attributes:
+        length: tokens in a window, which is the context that a model sees.
+    """
+
+    length: int
+
+    def check(self, arrays: Split, *, batch_size: int) -> None:
+        """Check, before anything is traced, that there is a whole window to draw.
+
+        Raises:
+            BadInput: the training split is no longer than a window.
+        """
+        del batch_size  # drawn with replacement: any number will do
+        if self.train_size(arrays) < 1:
+            tokens = arrays["tokens"].shape[0]
+            raise BadInput(f"a context of {self.length} must be shorter than the training split of {tokens} tokens")
+
+    def train_size(self, arrays: Split) -> int:
+        """Number of places where a window and the token behind it fit."""
+        return arrays["tokens"].shape[0] - self.length
+
+    def start(self, arrays: Split, key: Key, step: Step, *, batch_size: int) -> tuple[()]:
+        """Nothing: a draw needs only the key and the step."""
+        del arrays, key, step, batch_size
+        return ()
+
+    def draw(
+        self, carry: tuple[()], arrays: Split, key: Key, step: Step, *, batch_size: int
+    ) -> tuple[tuple[()], Int[Array, " batch"]]:
+        """Nothing, and where this step's windows start."""
+        key = jax.random.fold_in(key, step)
+        return carry, jax.random.randint(key, (batch_size,), 0, self.train_size(arrays), dtype=jnp.int32)
+
+    def gather(self, arrays: Split, indices: Int[Array, " batch"]) -> Batch:
+        """The windows that start at these tokens, all three parts [batch, length], of weight 1."""
+        places = indices[:, None] + jnp.arange(self.length + 1, dtype=jnp.int32)[None, :]
+        tokens = jnp.take(arrays["tokens"], places, mode="clip")
+        weights = jnp.ones((indices.shape[0], self.length), jnp.float32)
+        return Batch(tokens[:, :-1], tokens[:, 1:], weights)
+
+    def evaluation_size(self, arrays: Split) -> int:
+        """Number of windows that hold every token but the first as a target: ceil((n - 1) / length)."""
+        return -(-(arrays["tokens"].shape[0] - 1) // self.length)
+
+    def evaluation_batch(self, arrays: Split, positions: Int[Array, " batch"]) -> Batch:
+        """The windows at these positions; weight 0 for what lies past the end of the split."""
+        # A position past the end is pulled back before it is multiplied, so that it cannot overflow.
+        size = self.evaluation_size(arrays)
+        starts = jnp.minimum(positions, size) * self.length
+        targets = starts[:, None] + jnp.arange(1, self.length + 1, dtype=jnp.int32)[None, :]
+        real = (targets < arrays["tokens"].shape[0]) & (positions < size)[:, None]
+        return self.gather(arrays, starts)._replace(weights=real.astype(jnp.float32))

@@ -1,0 +1,65 @@
+"""What a process sets up before jax runs anything: devices, memory allocator, compilation cache."""
+
+import ctypes
+import logging
+import os
+import stat
+import sys
+from pathlib import Path
+
+import jax
+
+from models.base import BadInput
+
+logger = logging.getLogger("paribus")
+
+_MALLOPT = ((-4, 0), (-1, 2**31 - 1), (-2, 256 * 2**20), (-8, 1))
+"""M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD, M_ARENA_MAX: keep freed memory instead of returning it.
+XLA on a CPU allocates its temporaries in every call; without this a small Transformer's step spends
+a third of its time in page faults."""
+
+
+def prepare() -> None:
+    """Set up this process; call it before the first array is made. Does no harm when called again."""
+    _keep_freed_memory()
+    try:
+        jax.config.update(
+            "jax_num_cpu_devices", len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+        )
+    except RuntimeError:
+        logger.debug("jax is running already; its devices stay as they are")
+    _cache_compilations()
+
+
+def _keep_freed_memory() -> None:
+    """Tune glibc's allocator; other C libraries are left alone."""
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        for parameter, value in _MALLOPT:
+            library.mallopt(parameter, value)
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for this package: ``$XDG_CACHE_HOME/paribus``, else ``~/.cache/paribus``."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "paribus"
+
+
+def _cache_compilations() -> None:
+    """Keep compiled programs for the next run, in a folder that nobody else can write to."""
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR") or jax.config.jax_compilation_cache_dir:
+        return
+    folder = cache_folder() / "programs"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError as error:
+        logger.warning("no compilation cache: %s", error)
+        return
+    if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise BadInput(f"{folder} can be written by others, so it cannot hold programs; run chmod go-w on it")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

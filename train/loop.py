@@ -1,0 +1,276 @@
+"""The loop around a population, in an order that makes every saved point consistent.
+
+At step 0, at every multiple of ``evaluate_every`` and at the end:
+
+1. evaluate on the validation split,
+2. record the rows, on the disk,
+3. checkpoint, when enough time has passed or a stop was asked for,
+
+and then train on. So a checkpoint at step s implies the rows up to s; on resuming, rows beyond the
+checkpoint are dropped and made again. After the last step: checkpoint, final evaluation (the only
+reader of the test split), one row a trial. The device is kept busy all the while: the next work is
+dispatched before the host waits for the last.
+"""
+
+import collections
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from train import provenance
+from train.checkpoints import Checkpoints
+from train.config import Trial, digest, leaves, to_json
+from train.cost import cost
+from train.data.task import FinalEvaluation, Task
+from train.objectives import OBJECTIVES
+from train.population import Population
+from train.records import Table
+from train.signals import Interrupted
+
+CHUNK_SECONDS = 0.5
+"""Aim for the duration of one dispatch: long beside its overhead, short beside a person's patience."""
+
+
+class Watch(NamedTuple):
+    """What the loop tells and asks while it runs.
+
+    Attributes:
+        progress: called with the number of trial-steps that have been done since the last call.
+        interrupted: true once a stop has been asked for.
+    """
+
+    progress: Callable[[int], None]
+    interrupted: Callable[[], bool]
+
+
+def metric_names(tasks: Sequence[Task]) -> list[str]:
+    """The metrics that these tasks report, each once, in order."""
+    return list(dict.fromkeys(name for task in tasks for name in OBJECTIVES[task.objective].metrics))
+
+
+class Files:
+    """Where a study's records and checkpoints lie.
+
+    Args:
+        folder: the study's folder.
+        trials: all trials of the study, which give the hyperparameter columns.
+        tasks: all tasks of the study, which give the metric and data columns.
+    """
+
+    def __init__(self, folder: Path, trials: Sequence[Trial], tasks: Sequence[Task]) -> None:
+        metrics = metric_names(tasks)
+        values = dict.fromkeys(path for trial in trials for path, _ in leaves(trial.config))
+        facts = dict.fromkeys(f"data_{name}" for task in tasks for name in task.facts)
+        origin = ("config_hash", *provenance.COLUMNS, "strategy", *facts, "config")
+        head = ("trial", "arm", "seed")
+        self.folder = folder
+        self.trials = Table(
+            folder / "trials.csv",
+            (*head, "status", "error", "diverged_step", "steps", "parameters", "flops_per_step", "train_seconds")
+            + tuple(f"{split}_{name}" for split in ("validation", "test") for name in metrics)
+            + (*values, *origin),
+        )
+        self.curves = Table(
+            folder / "curves.csv",
+            (*head, "step", "seconds", "train_loss", *(f"validation_{name}" for name in metrics), *origin),
+        )
+
+    def checkpoints(self, population: Population) -> Path:
+        """The folder of a population's checkpoints."""
+        return self.folder / "checkpoints" / population.id
+
+    def finished(self) -> set[tuple[str, str]]:
+        """Trials that have their row, as (id, digest of the configuration)."""
+        rows = self.trials.rows()
+        return {(row["trial"], row["config_hash"]) for row in rows if row["status"] != "crashed"}
+
+
+def run_population(population: Population, files: Files, watch: Watch) -> dict[str, float]:
+    """Train and evaluate the trials of a population, from where they stopped, and record them.
+
+    Returns:
+        seconds by what they went into: compile, step, evaluate, checkpoint.
+
+    Raises:
+        Interrupted: a stop was asked for; a checkpoint has been written.
+    """
+    run = _Run(population, files, watch)
+    try:
+        run.train()
+        run.finish()
+    finally:
+        run.checkpoints.close()
+    return {"compile": population.compile_seconds, **run.seconds}
+
+
+class _Run:
+    """One population on its way through the loop."""
+
+    def __init__(self, population: Population, files: Files, watch: Watch) -> None:
+        self.population, self.files, self.watch = population, files, watch
+        self.checkpoints = Checkpoints(files.checkpoints(population))
+        self.seconds = {"step": 0.0, "evaluate": 0.0, "checkpoint": 0.0}
+        self.trained_seconds = 0.0
+        self.training = population.config.training
+        self.chunk = 4
+        self.in_flight: collections.deque[tuple[str, float, int, Any, Callable[[Any], None]]] = collections.deque()
+        self.ready = time.perf_counter()
+        self.saved = time.perf_counter()
+        self._restore()
+
+    def _restore(self) -> None:
+        """Begin at the newest whole checkpoint, or at step 0; drop the rows beyond it."""
+        self.states = self.population.init()
+        self.population.compile(self.states)
+        restored = self.checkpoints.restore(self.states)
+        self.step = -1
+        if restored is not None:
+            self.step = restored.step
+            self.states = self.population.place(restored.states)
+            self.trained_seconds = restored.facts["train_seconds"]
+            self.watch.progress(self.step * len(self.population.trials))
+        mine = {trial.id for trial in self.population.trials}
+        self.files.curves.keep(lambda row: row["trial"] not in mine or int(row["step"]) <= self.step)
+
+    def train(self) -> None:
+        """Evaluate, record, checkpoint, train on; until the last step."""
+        fresh = self.step < 0
+        self.step = max(self.step, 0)
+        if fresh:
+            self._evaluate()
+        while self.step < self.training.steps:
+            every = self.training.evaluate_every
+            boundary = min((self.step // every + 1) * every, self.training.steps)
+            stop = min(self.step + self.chunk, boundary)
+            dispatched = time.perf_counter()
+            self.states, pulse = self.population.advance(self.states, self.step, stop)
+            self._submit("step", dispatched, stop - self.step, pulse, lambda _: None)
+            self.step = stop
+            if stop == boundary:
+                self._evaluate()
+            self._wait(leave=1)
+            self._save_if_due()
+        self._wait(leave=0)
+        self._save()
+
+    def _save_if_due(self) -> None:
+        interrupted = self.watch.interrupted()
+        patience = self.population.config.execution.checkpoint_seconds
+        if interrupted or time.perf_counter() - self.saved >= patience:
+            self._wait(leave=0)
+            self._save()
+        if interrupted:
+            raise Interrupted
+
+    def _save(self) -> None:
+        start = time.perf_counter()
+        self.checkpoints.save(self.step, self.states, {"train_seconds": self.trained_seconds})
+        self.saved = self.ready = time.perf_counter()
+        self.seconds["checkpoint"] += self.saved - start
+
+    def _submit(self, kind: str, dispatched: float, steps: int, marker: Any, then: Callable[[Any], None]) -> None:
+        """Note work that the device was given at time ``dispatched``, and what to do once it is done."""
+        self.in_flight.append((kind, dispatched, steps, marker, then))
+        # A CPU may have done it before the dispatch returned; its time must not count as the next one's.
+        while self.in_flight and all(leaf.is_ready() for leaf in jax.tree.leaves(self.in_flight[0][3])):
+            self._wait(leave=len(self.in_flight) - 1)
+
+    def _wait(self, *, leave: int) -> None:
+        """Wait for dispatched work, oldest first, until only ``leave`` pieces are in flight."""
+        while len(self.in_flight) > leave:
+            kind, dispatched, steps, marker, then = self.in_flight.popleft()
+            jax.block_until_ready(marker)
+            now = time.perf_counter()
+            spent = now - max(self.ready, dispatched)
+            self.ready = now
+            self.seconds[kind] += spent
+            if kind == "step":
+                self.trained_seconds += spent * self.population.mesh.size / len(self.population.trials)
+                self.chunk = max(1, min(math.ceil(CHUNK_SECONDS * steps / max(spent, 1e-6)), 4 * self.chunk))
+                self.watch.progress(steps * len(self.population.trials))
+            then(marker)
+
+    def _evaluate(self) -> None:
+        """Dispatch an evaluation on the validation split; its rows are written once it is done."""
+        dispatched, step = time.perf_counter(), self.step
+        result = self.population.evaluate(self.states, "validation", self.population.task.validation.arrays)
+        self._submit("evaluate", dispatched, 0, result, lambda evaluation: self._record(step, evaluation))
+
+    def _record(self, step: int, evaluation: Any) -> None:
+        """Write a row for each lane that has not diverged."""
+        every = self.training.evaluate_every
+        since = step % every or min(every, step)
+        rows = []
+        for lane, trial in enumerate(self.population.trials):
+            if int(evaluation.diverged_step[lane]) >= 0:
+                continue
+            row = self._head(trial) | {"step": step, "seconds": round(self.trained_seconds, 3)}
+            row["train_loss"] = float(evaluation.loss_sum[lane]) / since if step else ""
+            rows.append(row | self._metrics("validation", evaluation, lane) | self._origin(trial))
+        self.files.curves.append(rows)
+
+    def finish(self) -> None:
+        """The final evaluation, and a row for each trial that has none yet."""
+        task = self.population.task
+        validation = jax.device_get(self.population.evaluate(self.states, "validation", task.validation.arrays))
+        test_arrays = task.test.open(FinalEvaluation())
+        test = jax.device_get(self.population.evaluate(self.states, "test", test_arrays))
+        finished = self.files.finished()
+        spent = cost(self.population.config, task)
+        rows = []
+        for lane, trial in enumerate(self.population.trials):
+            if (trial.id, digest(trial.config)) in finished:
+                continue
+            metrics = self._metrics("validation", validation, lane) | self._metrics("test", test, lane)
+            diverged = int(test.diverged_step[lane])
+            if diverged < 0 and not all(math.isfinite(value) for value in metrics.values()):
+                diverged = self.training.steps
+            row = self._head(trial) | {"status": "ok" if diverged < 0 else "diverged", "steps": self.training.steps}
+            row |= {"diverged_step": diverged} if diverged >= 0 else metrics
+            row |= {"parameters": spent.parameters, "flops_per_step": spent.flops_per_step}
+            row |= {"train_seconds": round(self.trained_seconds, 3)}
+            row |= {path: leaf.value for path, leaf in leaves(trial.config)}
+            rows.append(row | self._origin(trial))
+        self.files.trials.keep(lambda row: row["status"] != "crashed" or row["trial"] not in {r["trial"] for r in rows})
+        self.files.trials.append(rows)
+
+    def _head(self, trial: Trial) -> dict[str, Any]:
+        return {"trial": trial.id, "arm": trial.arm, "seed": trial.seed}
+
+    def _metrics(self, split: str, evaluation: Any, lane: int) -> dict[str, float]:
+        """The metrics of one lane from the sums over a split."""
+        objective = OBJECTIVES[self.population.task.objective]
+        sums = {name: float(values[lane]) for name, values in evaluation.sums.items()}
+        return {f"{split}_{name}": value for name, value in objective.finish(sums).items()}
+
+    def _origin(self, trial: Trial) -> Mapping[str, Any]:
+        facts = {f"data_{name}": value for name, value in self.population.task.facts.items()}
+        return {
+            "config_hash": digest(trial.config),
+            **provenance.collect(),
+            "strategy": self.population.execution,
+            **facts,
+            "config": to_json(trial.config),
+        }
+
+
+def crashed_rows(trials: Sequence[Trial], error: BaseException) -> list[dict[str, Any]]:
+    """Rows for trials whose population crashed: they stay in the table, with what went wrong."""
+    return [
+        {
+            "trial": trial.id,
+            "arm": trial.arm,
+            "seed": trial.seed,
+            "status": "crashed",
+            **{path: leaf.value for path, leaf in leaves(trial.config)},
+            "config_hash": digest(trial.config),
+            **provenance.collect(),
+            "error": " ".join(str(error).split())[:500] or type(error).__name__,
+            "config": to_json(trial.config),
+        }
+        for trial in trials
+    ]

@@ -1,0 +1,1 @@
+"""Optimizers: each file that defines a `Config` is one, with `build(config, hyperparameters, ...)`."""

@@ -1,0 +1,92 @@
+"""Records: append-only tables that survive a crash, one row a trial and one row an evaluation.
+
+A row is written whole and flushed to the disk before anything relies on it. A line that a crash
+left unfinished is cut off when the table is opened again. Reading needs no Paribus: it is CSV.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from models.base import BadInput
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file in one step: a reader finds the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+class Table:
+    """One CSV file.
+
+    Args:
+        path: the file; made, with its header, by the first row.
+        columns: names of its columns.
+
+    Raises:
+        BadInput: a file is there with other columns.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path = path
+        self.columns = tuple(columns)
+        if path.exists():
+            self._mend()
+
+    def _mend(self) -> None:
+        """Cut off what a crash left unfinished, and check that the columns are the expected ones."""
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            os.truncate(self.path, len(whole))
+        if whole:
+            header = next(csv.reader([whole.split(b"\n", 1)[0].decode()]), [])
+            if tuple(header) != self.columns:
+                raise BadInput(
+                    f"{self.path} has other columns than this version writes; choose another --workdir "
+                    "or move the folder away"
+                )
+
+    def rows(self) -> list[dict[str, str]]:
+        """All rows, values as text."""
+        if not self.path.exists():
+            return []
+        with self.path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _text(self, rows: Iterable[Mapping[str, Any]], *, header: bool) -> str:
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, self.columns, restval="", extrasaction="raise", lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return buffer.getvalue()
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows, on the disk when this returns. Columns that a row lacks stay empty.
+
+        Raises:
+            ValueError: a row has a column that the table has not.
+        """
+        if not rows:
+            return
+        empty = not self.path.exists() or self.path.stat().st_size == 0
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            file.write(self._text(rows, header=empty))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def keep(self, condition: Callable[[Mapping[str, str]], bool]) -> None:
+        """Drop the rows that do not meet the condition, in one step. Used only when resuming."""
+        rows = self.rows()
+        kept = [row for row in rows if condition(row)]
+        if len(kept) < len(rows):
+            write_atomically(self.path, self._text(kept, header=True))

@@ -1,0 +1,41 @@
+"""Stopping in good order: SIGINT and SIGTERM ask for a checkpoint, then the run ends."""
+
+import logging
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+logger = logging.getLogger("paribus")
+
+
+class Interrupted(Exception):  # noqa: N818 (an event, not an error)
+    """A stop was asked for; everything is saved, and the same command goes on."""
+
+
+class Stop:
+    """While it is entered, ``asked`` turns true once SIGINT or SIGTERM arrives.
+
+    A second SIGINT raises KeyboardInterrupt at once instead of waiting for the checkpoint. Outside
+    the main thread, where Python lets nobody handle signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+        logger.warning("stopping: saving a checkpoint first")
