@@ -5,7 +5,7 @@ import math
 from experiments.statistics import Interval
 from experiments.study import Metric
 
-ABSENT = "–"
+ABSENT = "\N{EN DASH}"
 
 
 def metric_number(value: float, metric: Metric, *, signed: bool = False) -> str:
@@ -15,7 +15,7 @@ def metric_number(value: float, metric: Metric, *, signed: bool = False) -> str:
     value = value * 100 if metric.percent else value
     decimals = 2 if metric.percent else max(0, 4 - max(0, math.floor(math.log10(max(abs(value), 1)))))
     text = f"{value:{'+' if signed else ''}.{decimals}f}"
-    return text.replace("-", "−")
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def metric_interval(interval: Interval, metric: Metric, *, signed: bool = False) -> str:

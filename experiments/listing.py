@@ -20,5 +20,8 @@ def show(console: Console) -> None:
             for line in (head.claim, f"Source: {head.source}", f"Time: {times}"):
                 console.print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
     console.print("\nData sets (--config.data.name=NAME)", style="bold", highlight=False)
-    for line in registry.describe():
-        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    for name, files in registry.listing().items():
+        for file in files:
+            text = f"{name}: {file.filename}, {file.size:,} bytes; {file.licence}; sha256 {file.sha256[:12]}..."
+            text += f"; {file.urls[0]}"
+            console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)

@@ -24,10 +24,9 @@ from experiments import report
 from experiments.plan import Plan, check_against, document, load, resolve
 from experiments.progress import StudyProgress, clock
 from models.base import BadInput
-from train import devices
+from train import data, devices
 from train.config import Config, Trial, digest, program_key
 from train.cost import Cost, cost
-from train import data
 from train.data.task import Task
 from train.loop import Files, Watch, crashed_rows, run_population
 from train.population import Population, group, study_traced_paths

@@ -50,7 +50,7 @@ class Spread:
     maximum: float
 
 
-def spread(values: Float[np.ndarray, "seeds"]) -> Spread:
+def spread(values: Float[np.ndarray, " seeds"]) -> Spread:
     """Mean, standard deviation, t interval and range of the finite ``values``.
 
     The interval is ``mean ± t(0.975, n - 1) sd / sqrt(n)``.
@@ -71,7 +71,7 @@ def spread(values: Float[np.ndarray, "seeds"]) -> Spread:
     )
 
 
-def paired_difference(arm: Float[np.ndarray, "seeds"], baseline: Float[np.ndarray, "seeds"]) -> Spread:
+def paired_difference(arm: Float[np.ndarray, " seeds"], baseline: Float[np.ndarray, " seeds"]) -> Spread:
     """Spread of ``arm - baseline``, pair by pair.
 
     A pair of which either value is not finite is left out of the mean and counted in ``lost``.
@@ -82,7 +82,7 @@ def paired_difference(arm: Float[np.ndarray, "seeds"], baseline: Float[np.ndarra
     return spread(differences)
 
 
-def sign_flip_p_value(arm: Float[np.ndarray, "seeds"], baseline: Float[np.ndarray, "seeds"]) -> float:
+def sign_flip_p_value(arm: Float[np.ndarray, " seeds"], baseline: Float[np.ndarray, " seeds"]) -> float:
     """Two-sided p-value of the paired sign-flip permutation test for a mean difference of zero.
 
     Under the null the sign of each pair's difference is a fair coin. The p-value is the share of
@@ -138,7 +138,7 @@ def pairs_needed(comparisons: int) -> int:
     return next(n for n in itertools.count(1) if 2 * comparisons / 2**n < LEVEL)
 
 
-def holm(p_values: Float[np.ndarray, "comparisons"]) -> Float[np.ndarray, "comparisons"]:
+def holm(p_values: Float[np.ndarray, " comparisons"]) -> Float[np.ndarray, " comparisons"]:
     """Holm's step-down adjusted p-values, which bound the family-wise error rate.
 
     For the i-th smallest of m (from 1): ``max_{j <= i} min(1, (m - j + 1) p_(j))``. A comparison
@@ -164,7 +164,7 @@ class Superiority(NamedTuple):
     interval: Interval
 
 
-def superiority(arm: Float[np.ndarray, "runs"], baseline: Float[np.ndarray, "others"]) -> Superiority:
+def superiority(arm: Float[np.ndarray, " runs"], baseline: Float[np.ndarray, " others"]) -> Superiority:
     """The chance that a run of ``arm`` gives a higher value than an independent run of ``baseline``.
 
     ``P(A > B) + P(A = B) / 2`` over all pairs of runs, of equal seeds or not: the Mann-Whitney
@@ -208,4 +208,4 @@ def _score_bound(probability: float, runs: int, others: int) -> float:
 
     # Just below ``probability`` the excess is negative, at zero positive; at exactly 1 there is a
     # second, trivial root, which the upper bracket leaves out.
-    return float(optimize.brentq(excess, 0.0, probability * (1 - 1e-9)))
+    return float(optimize.root_scalar(excess, bracket=(0.0, probability * (1 - 1e-9)), method="brentq").root)

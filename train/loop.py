@@ -15,7 +15,7 @@ dispatched before the host waits for the last.
 import collections
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,10 @@ from train.signals import Interrupted
 
 CHUNK_SECONDS = 0.5
 """Aim for the duration of one dispatch: long beside its overhead, short beside a person's patience."""
+
+
+OUTCOME = ("status", "error", "diverged_step", "steps", "parameters", "flops_per_step", "train_seconds")
+SPLITS = ("validation", "test")
 
 
 class Watch(NamedTuple):
@@ -70,9 +74,7 @@ class Files:
         self.folder = folder
         self.trials = Table(
             folder / "trials.csv",
-            (*head, "status", "error", "diverged_step", "steps", "parameters", "flops_per_step", "train_seconds")
-            + tuple(f"{split}_{name}" for split in ("validation", "test") for name in metrics)
-            + (*values, *origin),
+            (*head, *OUTCOME, *(f"{split}_{name}" for split in SPLITS for name in metrics), *values, *origin),
         )
         self.curves = Table(
             folder / "curves.csv",
@@ -247,7 +249,7 @@ class _Run:
         sums = {name: float(values[lane]) for name, values in evaluation.sums.items()}
         return {f"{split}_{name}": value for name, value in objective.finish(sums).items()}
 
-    def _origin(self, trial: Trial) -> Mapping[str, Any]:
+    def _origin(self, trial: Trial) -> dict[str, Any]:
         facts = {f"data_{name}": value for name, value in self.population.task.facts.items()}
         return {
             "config_hash": digest(trial.config),

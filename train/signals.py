@@ -9,7 +9,7 @@ from typing import Any, Self
 logger = logging.getLogger("paribus")
 
 
-class Interrupted(Exception):  # noqa: N818 (an event, not an error)
+class Interrupted(Exception):
     """A stop was asked for; everything is saved, and the same command goes on."""
 
 

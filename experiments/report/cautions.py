@@ -57,6 +57,9 @@ def _mixed(trials: pd.DataFrame) -> Iterator[str]:
     for column, plural in _UNMIXED.items():
         if column not in trials or trials[column].nunique() < 2:
             continue
+        # Arms may well run by different strategies; one arm by two is a sign of an interrupted history.
+        if column == "strategy" and trials.groupby("arm")[column].nunique().max() < 2:
+            continue
         users = trials.groupby(column, sort=False)["arm"].unique()
         parts = [f"{value} ({', '.join(arms)})" for value, arms in users.items()]
         yield f"The trials mix {plural}: {listed(parts)}."

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter
-from matplotlib.transforms import Bbox
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox, ScaledTranslation
 
 from experiments import formatting, statistics
 from experiments.report.drawing import Look, blank, looks, metric_axis, say
@@ -18,26 +18,33 @@ from experiments.report.summary import Summary
 # Arms whose numbers of parameters differ by less than this factor are drawn side by side.
 _APART = 1.1
 
+# How far the dots of the seeds are from their mean, in points.
+_BESIDE = 5
+
 
 def learning_curves(summary: Summary, curves: pd.DataFrame) -> Figure:
     """The curve metric against the step: mean of the trials still finite, and its 95% interval."""
     figure, axes = blank()
     metric = summary.study.metric
-    for arm, look in looks(tuple(row.arm for row in summary.rows)).items():
+    seen = []
+    for index, (arm, look) in enumerate(looks(tuple(row.arm for row in summary.rows)).items()):
         table = _curve(curves[curves["arm"] == arm], metric.curve)
         if table.empty:
             continue
+        every = max(1, len(table) // 6)
         axes.plot(
             table.index,
             table["mean"],
             color=look.color,
             linestyle=look.line,
             marker=look.marker,
-            markevery=max(1, len(table) // 6),
-            markersize=3.5,
+            # Curves that lie close together take their markers at different steps.
+            markevery=(index % every, every),
+            markersize=3.2,
             label=arm,
         )
         axes.fill_between(table.index, table["low"], table["high"], color=look.color, alpha=0.18, linewidth=0)
+        seen.append(table)
     if not axes.lines:
         say(axes, "no curve was recorded")
         return figure
@@ -45,8 +52,27 @@ def learning_curves(summary: Summary, curves: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(6))
     metric_axis(axes, metric, metric.curve.replace("_", " "))
-    axes.legend(frameon=False, handlelength=2.8)
+    _leave_out_start(axes, pd.concat(seen))
+    if len(seen) <= 5:
+        axes.legend(frameon=False, handlelength=2.8)
+    else:
+        # Too many names to stand inside: above the axes, in columns.
+        figure.set_figheight(figure.get_figheight() + 0.13 * math.ceil(len(seen) / 3))
+        figure.legend(loc="outside upper center", ncols=3, frameon=False, handlelength=2.8, columnspacing=1)
     return figure
+
+
+def _leave_out_start(axes: Axes, points: pd.DataFrame) -> None:
+    """Fit the vertical axis to the last nine tenths of the steps; the first would squeeze the rest."""
+    late = points[points.index >= points.index.max() / 10]
+    _fit(axes, late.to_numpy().ravel().tolist())
+
+
+def _fit(axes: Axes, values: list[float]) -> None:
+    """Set the vertical limits to hold all finite ``values``, with a margin."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    margin = 0.06 * (high - low) or 0.01 * abs(high) or 1.0
+    axes.set_ylim(low - margin, high + margin)
 
 
 def _curve(curves: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -79,12 +105,15 @@ def metric_by_parameters(summary: Summary) -> Figure:
     for row, place in zip(rows, places, strict=True):
         _draw(axes, row, place, summary.values[row.arm].dropna().to_numpy(), styles[row.arm])
     metric_axis(axes, metric, metric.label)
+    # Shifted dots do not count in Matplotlib's own limits.
+    _fit(axes, [end for row in rows for end in (row.metric.minimum, row.metric.maximum, *row.metric.interval)])
     if spread_out:
         axes.set_xscale("log")
         axes.set_xlim(min(places) / 1.4, max(places) * 1.4)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: formatting.si(value)))
-        minor = FuncFormatter(lambda value, _: formatting.si(value)) if max(places) < 10 * min(places) else None
-        axes.xaxis.set_minor_formatter(minor or NullFormatter())
+        # Over less than two decades the powers of ten alone are too few labels.
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(places) < 100 * min(places) else (1,)))
+        axes.xaxis.set_major_formatter(EngFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("parameters")
         _name_points(figure, axes, rows, places, styles)
     else:
@@ -110,7 +139,18 @@ def _apart(counts: list[float]) -> list[float]:
 
 def _draw(axes: Axes, row: Row, place: float, values: np.ndarray, look: Look) -> None:
     """All seeds of an arm as dots, their mean as a marker with its interval."""
-    axes.plot(np.full(values.size, place), values, ".", color=look.color, markersize=3.5, alpha=0.5)
+    # Seeds stand a little to the left of their mean, where no error bar covers them.
+    beside = axes.transData + ScaledTranslation(-_BESIDE / 72, 0, axes.figure.dpi_scale_trans)
+    axes.plot(
+        np.full(values.size, place),
+        values,
+        ".",
+        color=look.color,
+        markersize=4,
+        markeredgewidth=0,
+        alpha=0.55,
+        transform=beside,
+    )
     half = row.metric.mean - row.metric.interval.low
     axes.errorbar(
         place,
@@ -131,9 +171,17 @@ def _name_points(figure: Figure, axes: Axes, rows: list[Row], places: list[float
     figure.draw_without_rendering()
     taken = []
     for row, place in zip(rows, places, strict=True):
-        ends = [[place, row.metric.minimum], [place, row.metric.maximum]]
-        taken.append(Bbox(axes.transData.transform(ends)).padded(2.5 * figure.dpi / 72))
-    sides = [(7, 0, "left", "center"), (-7, 0, "right", "center"), (0, 7, "center", "bottom"), (0, -7, "center", "top")]
+        extent = [row.metric.minimum, row.metric.maximum, *row.metric.interval]
+        ends = [[place, np.nanmin(extent)], [place, np.nanmax(extent)]]
+        left, bottom, right, top = Bbox(axes.transData.transform(ends)).extents
+        point = figure.dpi / 72
+        taken.append(Bbox.from_extents(left - (_BESIDE + 2) * point, bottom, right + 3 * point, top).padded(point))
+    sides = [
+        (7, 0, "left", "center"),
+        (-11, 0, "right", "center"),
+        (0, 7, "center", "bottom"),
+        (0, -7, "center", "top"),
+    ]
     shifts = [0, 9, -9, 18, -18, 27, -27]
     for row, place in zip(rows, places, strict=True):
         note = axes.annotate(

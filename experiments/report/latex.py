@@ -11,8 +11,8 @@ _LATEX = {
     "<": "$<$",
     ">": "$>$",
     "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
+    "\N{MINUS SIGN}": "$-$",
+    "\N{EN DASH}": "--",
     "|": r"\textbar{}",
     "[": "{[}",
     "]": "{]}",
@@ -26,12 +26,14 @@ def latex_text(text: str) -> str:
 
 
 def latex(summary: Summary) -> str:
-    """``table.tex``: a ``table*`` for ``\\usepackage{booktabs}``; intervals stand below their values."""
+    r"""``table.tex``: a ``table*`` for ``\usepackage{booktabs}``; intervals stand below their values."""
     head = headings(summary)
     lines = [
         r"% Needs \usepackage{booktabs}. Made by Paribus: " + summary.command.replace("\n", " "),
         r"\begin{table*}",
         r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+        # Centred also where it is wider than the text; a tabular alone would stick out to the right.
+        r"\makebox[\textwidth][c]{%",
         r"\begin{tabular}{@{}l" + "r" * (len(head) - 1) + r"@{}}",
         r"\toprule",
         _latex_line([cell.text for cell in head]),
@@ -47,7 +49,7 @@ def latex(summary: Summary) -> str:
     caption = " ".join([*legend(summary), *summary.cautions])
     lines += [
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         rf"\caption{{{latex_text(caption)}}}",
         rf"\label{{tab:{summary.study.name}}}",
         r"\end{table*}",

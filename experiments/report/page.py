@@ -59,13 +59,14 @@ def _figures(summary: Summary, images: Mapping[str, bytes]) -> list[dict[str, st
     unit = " %" if metric.percent else ""
     captions = {
         "learning_curves": f"Learning curves: {metric.curve.replace('_', ' ')} against the training step. Lines are "
-        "means over the seeds that are still finite, bands their 95% intervals.",
+        "means over the seeds that are still finite, bands their 95% intervals. The vertical axis is fitted "
+        "to the last nine tenths of the steps.",
         "metric_by_parameters": f"{metric.label[0].upper()}{metric.label[1:]} against the number of parameters. Small "
         "dots are seeds, large markers means with their 95% intervals.",
     }
     descriptions = {
-        "learning_curves": f"Line chart, one line an arm. Final {metric.label}{unit}: {means}.",
-        "metric_by_parameters": f"Scatter chart, one point an arm. Mean {metric.label}{unit}: {means}.",
+        "learning_curves": f"Line chart, a line for each arm. Final {metric.label}{unit}: {means}.",
+        "metric_by_parameters": f"Scatter chart, a point for each arm. Mean {metric.label}{unit}: {means}.",
     }
     return [
         {

@@ -109,16 +109,18 @@ def summarise(study: Study, trials: pd.DataFrame, *, command: str) -> Summary:
 
 
 def _failures(trials: pd.DataFrame) -> tuple[Failure, ...]:
-    steps = pd.to_numeric(trials["diverged_step"], errors="coerce")
+    failed = trials[trials["status"] != "ok"]
+    steps = pd.to_numeric(failed["diverged_step"], errors="coerce")
+    columns = (failed["trial"], failed["arm"], failed["seed"], failed["status"], steps)
     return tuple(
         Failure(
-            trial=str(trial["trial"]),
-            arm=str(trial["arm"]),
-            seed=int(trial["seed"]),
-            status=str(trial["status"]),
-            step=None if math.isnan(steps[index]) else int(steps[index]),
+            trial=str(trial),
+            arm=str(arm),
+            seed=int(seed),
+            status=str(status),
+            step=None if math.isnan(step) else int(step),
         )
-        for index, trial in trials[trials["status"] != "ok"].iterrows()
+        for trial, arm, seed, status, step in zip(*columns, strict=True)
     )
 
 
@@ -130,7 +132,7 @@ def _configurations(trials: pd.DataFrame) -> dict[str, str]:
     """Each arm's configuration of its first seed; the others differ from it in the seed alone."""
     if "config" not in trials:
         return {}
-    first = trials.dropna(subset=["config"]).sort_values("seed").drop_duplicates("arm")
+    first = trials.dropna(subset=["config"]).sort_values("seed", kind="stable").drop_duplicates("arm")
     return {str(arm): _indented(config) for arm, config in zip(first["arm"], first["config"], strict=True)}
 
 

@@ -20,7 +20,8 @@ def print_table(console: Console, summary: Summary) -> None:
     console.print(Text.assemble((study.name, "bold"), f", preset {study.preset}"))
     columns = range(len(headings(summary)))
     whole = _table(summary, [*columns])
-    if console.measure(whole).maximum <= console.width:
+    natural = console.measure(whole, options=console.options.update(max_width=10_000)).maximum
+    if natural <= console.width:
         console.print(whole)
     else:
         # Results first; then the arm again with what it costs.

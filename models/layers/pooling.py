@@ -36,14 +36,16 @@ def _windows(x: Any, window: int) -> Any:
     return x.reshape(batch, rows, window, columns, window, channels)
 
 
-def _forward(x: Any, window: int) -> tuple[Any, tuple[Any, Any]]:
-    y = _primal(x, window)
-    return y, (x, y)
+def _forward(x: Any, window: int) -> tuple[Any, Any]:
+    # The gradient looks for the maximum by equality. Without the barrier XLA may compute x twice, once with
+    # a fused multiply-add and once without; then no element would equal the maximum.
+    x = jax.lax.optimization_barrier(x)
+    return _primal(x, window), x
 
 
-def _backward(window: int, residuals: tuple[Any, Any], g: Any) -> tuple[Any]:
-    x, y = residuals
+def _backward(window: int, x: Any, g: Any) -> tuple[Any]:
     windows = _windows(x, window)
+    y = windows.max(axis=(2, 4))
     taken = jnp.zeros(y.shape, bool)
     rows = []
     for i in range(window):

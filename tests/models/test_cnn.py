@@ -1,5 +1,7 @@
 """The convolutional network against PyTorch; parameter counts, dropout and refusals."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ def draw(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
+@functools.cache
 def make(config, shapes=IMAGES):
     model = build(config, shapes)
     x = draw(0, 6, *shapes.inputs)
@@ -38,12 +41,12 @@ def test_parameter_count(channels, kernel_size, width):
 
 
 def test_evaluation_ignores_dropout():
-    model, variables, x = make(cnn.Config(dropout_rate=0.5, width=8))
+    model, variables, x = make(cnn.Config(channels=(2,), dropout_rate=0.5, width=8))
     np.testing.assert_array_equal(logits(model, variables, x), logits(model, variables, x, dropout_rate=0.9))
 
 
 def test_hyperparameter_overrides_config_and_zero_is_bit_identical():
-    model, variables, x = make(cnn.Config(dropout_rate=0.5, width=8))
+    model, variables, x = make(cnn.Config(channels=(2,), dropout_rate=0.5, width=8))
     key = jax.random.key(1)
     dropped = logits(model, variables, x, train=True, key=key)
     kept = logits(model, variables, x, train=True, key=key, dropout_rate=jnp.float32(0.0))
@@ -52,13 +55,14 @@ def test_hyperparameter_overrides_config_and_zero_is_bit_identical():
 
 
 def test_without_dropout_nothing_random_is_traced():
-    model, variables, x = make(cnn.Config())
+    model, variables, x = make(cnn.Config(channels=(2,)))
     assert "random" not in str(jax.make_jaxpr(lambda v, x: logits(model, v, x, train=True))(variables, x))
 
 
 def test_vmapped_trials_are_solo_trials():
-    model, _, x = make(cnn.Config(width=8))
-    many = jax.jit(jax.vmap(model.init, in_axes=(0, None)))(jax.random.split(jax.random.key(0), 3), x)
+    model, _, x = make(cnn.Config(channels=(2, 3)))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    many = jax.tree.map(lambda leaf: draw(leaf.size, 3, *leaf.shape), shapes)
     gradient = jax.grad(lambda variables: jnp.sin(logits(model, variables, x)).sum())
     together = jax.jit(jax.vmap(gradient))(many)
     solo = jax.jit(gradient)
@@ -99,7 +103,7 @@ def test_matches_torch(x64):
     torch.set_num_threads(1)
     labels = np.arange(6) % 4
     with jax.enable_x64(x64):
-        model, variables, x = make(cnn.Config(channels=(3, 5), width=7))
+        model, variables, x = make.__wrapped__(cnn.Config(channels=(3, 5), width=7))
 
         def loss(variables):
             return -jnp.mean(jax.nn.log_softmax(logits(model, variables, x))[np.arange(6), labels])

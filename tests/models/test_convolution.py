@@ -95,14 +95,15 @@ def test_unused_gradient_of_images_is_not_computed():
 def test_module_parameters_and_shapes():
     x = draw(0, 2, 7, 8, 3)
     module = Conv(5, (3, 2), strides=(2, 1), padding="VALID")
-    variables = module.init(jax.random.key(0), x)
+    variables = jax.jit(module.init)(jax.random.key(0), x)
     assert jax.tree.map(jnp.shape, variables["params"]) == {"kernel": (3, 2, 3, 5), "bias": (5,)}
-    assert module.apply(variables, x).shape == (2, 3, 7, 5)
-    assert set(Conv(5, (3, 3), use_bias=False).init(jax.random.key(0), x)["params"]) == {"kernel"}
+    assert jax.eval_shape(module.apply, variables, x).shape == (2, 3, 7, 5)
+    without = jax.eval_shape(Conv(5, (3, 3), use_bias=False).init, jax.random.key(0), x)
+    assert set(without["params"]) == {"kernel"}
 
 
 def test_initial_kernel_has_he_variance():
-    kernel = Conv(64, (3, 3)).init(jax.random.key(0), jnp.zeros((1, 4, 4, 32)))["params"]["kernel"]
+    kernel = jax.jit(Conv(64, (3, 3)).init)(jax.random.key(0), jnp.zeros((1, 4, 4, 32)))["params"]["kernel"]
     np.testing.assert_allclose(kernel.var(), 2 / (9 * 32), rtol=0.05)
 
 
@@ -120,8 +121,8 @@ def test_module_matches_torch(size, stride, padding):
             padding="SAME" if padding else "VALID",
             bias_init=jax.nn.initializers.normal(1.0),
         )
-        variables = module.init(jax.random.key(0), x)
-        y, backward = jax.vjp(module.apply, variables, x)
+        variables = jax.jit(module.init)(jax.random.key(0), x)
+        y, backward = jax.vjp(jax.jit(module.apply), variables, x)
         g = draw(1, *y.shape)
         gradient, x_gradient = backward(g)
     kernel, bias = (np.asarray(variables["params"][name]) for name in ("kernel", "bias"))

@@ -79,8 +79,9 @@ def test_matches_torch():
     torch.set_num_threads(1)
     with jax.enable_x64(True):
         x, g = draw(0, 2, 5, 7), draw(1, 2, 5, 3)
-        variables = Dense(3, bias_init=jax.nn.initializers.normal(1.0)).init(jax.random.key(0), x)
-        y, backward = jax.vjp(lambda variables, x: Dense(3).apply(variables, x), variables, x)
+        init = Dense(3, bias_init=jax.nn.initializers.normal(1.0)).init
+        variables = jax.jit(init)(jax.random.key(0), x)
+        y, backward = jax.vjp(jax.jit(Dense(3).apply), variables, x)
         gradient, x_gradient = backward(g)
         kernel, bias = variables["params"]["kernel"], variables["params"]["bias"]
     tensors = [torch.tensor(np.asarray(array), requires_grad=True) for array in (x, kernel.T, bias)]

@@ -1,5 +1,7 @@
 """The perceptron against PyTorch; parameter counts, initialisation, dropout and refusals."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ def draw(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
+@functools.cache
 def make(config, shapes=IMAGES):
     model = build(config, shapes)
     x = draw(0, 8, *shapes.inputs)
@@ -90,7 +93,7 @@ def test_matches_torch(activation, x64):
     torch.set_num_threads(1)
     labels = np.arange(8) % 4
     with jax.enable_x64(x64):
-        model, variables, x = make(mlp.Config(depth=2, width=16, activation=activation))
+        model, variables, x = make.__wrapped__(mlp.Config(depth=2, width=16, activation=activation))
 
         def loss(variables):
             return -jnp.mean(jax.nn.log_softmax(logits(model, variables, x))[np.arange(8), labels])

@@ -47,6 +47,13 @@ def test_ties_go_to_the_first_maximum():
     np.testing.assert_array_equal(gradient.reshape(2, 4), [[0, 5, 7, 0], [0, 0, 0, 0]])
 
 
+def test_every_gradient_arrives_when_inputs_are_computed_in_the_same_program():
+    """A maximum found by equality with a value that was computed twice, and rounded twice, would be lost."""
+    x, scale, shift = draw(0, 8, 12, 12, 16), draw(1, 8, 12, 12, 16), draw(2, 8, 12, 12, 16)
+    gradient = jax.jit(jax.grad(lambda shift: max_pool(x * scale + shift).sum()))(shift)
+    np.testing.assert_array_equal(gradient.reshape(8, 6, 2, 6, 2, 16).sum((2, 4)), 1.0)
+
+
 def test_vmap_is_a_loop():
     x, g = draw(0, 3, 2, 5, 4, 2), draw(1, 3, 2, 2, 2, 2)
     together = jax.jit(jax.vmap(lambda x, g: value_and_gradient(max_pool, x, g, 2)))(x, g)
