@@ -220,7 +220,7 @@ def _report(plan: Plan, folder: Path, command: str, console: Console) -> Result:
         raise BadInput(f"{trials_file} has none of the trials of this plan; check --preset, --arms and --config")
     if missing:
         logger.warning("%d of %d trials have no record yet; the report leaves them out", missing, len(plan.trials))
-    summary = report.write(folder / "report", plan.study, trials, curves, command=command)
+    summary = report.write(folder, plan.study, trials, curves, command=command)
     report.print_table(console, summary)
     console.print(f"Report: {folder / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
     return Result(folder, trials, curves, summary, int((trials["status"] == "crashed").sum()))

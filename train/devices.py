@@ -49,7 +49,7 @@ def cache_folder() -> Path:
 
 def _cache_compilations() -> None:
     """Keep compiled programs for the next run, in a folder that nobody else can write to."""
-    if jax.config.read("jax_compilation_cache_dir"):
+    if getattr(jax.config, "jax_compilation_cache_dir", None):
         return
     folder = cache_folder() / "programs"
     try:
