@@ -8,6 +8,7 @@ paths are shown by --dry_run. Exit status: 0 done, whatever the verdict; 2 bad i
 crashed, the rest is recorded; 130 interrupted, and the same command goes on.
 """
 
+import itertools
 import logging
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from rich.logging import RichHandler
 from experiments import listing, plan
 from experiments.study import PRESETS
 from models.base import BadInput, unknown
-from train.signals import Interrupted
+from train.signals import Interrupted, terminable
 
 OPTIONS = flags.FlagValues()
 flags.DEFINE_string("experiment", None, "The study to run: a name that --list shows.", flag_values=OPTIONS)
@@ -65,14 +66,34 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str
     return rest, overrides
 
 
+def _check_values(arguments: Sequence[str]) -> None:
+    """A flag that takes a value must not take the next flag for it.
+
+    Raises:
+        BadInput: one stands without a value.
+    """
+    for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue="--"):
+        name = argument.removeprefix("--")
+        takes_value = argument.startswith("--") and name in OPTIONS and not OPTIONS[name].boolean
+        if takes_value and following.startswith("--"):
+            raise BadInput(f"{argument} has no value; write {argument}=VALUE")
+
+
 def _parse(arguments: Sequence[str]) -> list[tuple[str, str]]:
     """Set the flags; return the overrides."""
+    for name in OPTIONS:
+        OPTIONS[name].unparse()  # back to the default: an earlier call in this process leaves nothing behind
     rest, overrides = split_overrides(arguments)
+    _check_values(rest)
     try:
         surplus = OPTIONS(["experiments", *rest])[1:]
     except flags.UnrecognizedFlagError as error:
         names = [name for name in OPTIONS if len(name) > 1]
         raise unknown("flag", f"--{error.flagname}", [f"--{name}" for name in names]) from None
+    except flags.IllegalFlagValueError as error:
+        flag, _, _ = str(error).removeprefix("flag ").partition(": ")
+        kind = "an integer" if flag.startswith("--seeds") else "true or false"
+        raise BadInput(f"{flag} must be {kind}") from None
     except flags.Error as error:
         raise BadInput(" ".join(str(error).split())) from None
     if surplus:
@@ -137,7 +158,8 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         if OPTIONS.experiment is None:
             raise BadInput(f"name an experiment: --experiment=NAME, one of {', '.join(plan.study_names())}")
-        return _run(overrides, console)
+        with terminable():
+            return _run(overrides, console)
     except (BadInput, OSError) as error:
         if OPTIONS.is_parsed() and OPTIONS.debug:
             raise

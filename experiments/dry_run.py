@@ -11,7 +11,7 @@ from rich.table import Table
 from experiments.formatting import si
 from experiments.plan import Plan
 from experiments.progress import clock
-from experiments.runner import costs, load_tasks
+from experiments.runner import check_metric, costs, load_tasks
 from train import devices
 from train.config import Config, paths
 from train.cost import Cost
@@ -30,6 +30,7 @@ def show(plan: Plan, data_dir: str | None, console: Console) -> None:
     """
     devices.prepare()
     tasks = load_tasks(plan, data_dir)
+    check_metric(plan, tasks)
     spent = costs(plan, tasks)
     console.print(_arms(plan, spent, tasks))
     for remark in plan.remarks:

@@ -158,15 +158,16 @@ def check_against(plan: Plan, path: Path) -> list[dict[str, Any]]:
         return []
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
-        arms, history, preset = old["arms"], list(old["history"]), old["preset"]
-    except (ValueError, KeyError, TypeError):
+        preset, history = old["preset"], [dict(entry) for entry in old["history"]]
+        arms = {name: _flat(content) for name, content in old["arms"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise BadInput(f"{path} is damaged; move its folder away or choose another --workdir") from None
     differences = []
     if preset != plan.study.preset:
         differences.append(f"preset {preset} -> {plan.study.preset}")
     for name, config in plan.configs.items():
         new = _flat(configuration.to_dict(config))
-        past = _flat(arms.get(name, configuration.to_dict(config)))
+        past = arms.get(name, new)
         for key in dict.fromkeys([*past, *new]):
             if not key.startswith("execution.") and past.get(key) != new.get(key):
                 differences.append(f"{name}: {key} {past.get(key)} -> {new.get(key)}")

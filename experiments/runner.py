@@ -28,7 +28,7 @@ from train import data, devices
 from train.config import Config, Trial, digest, program_key
 from train.cost import Cost, cost
 from train.data.task import Task
-from train.loop import Files, Watch, crashed_rows, run_population
+from train.loop import SPLITS, Files, Watch, crashed_rows, metric_names, run_population
 from train.population import Population, group, study_traced_paths
 from train.records import write_atomically
 from train.signals import Interrupted, Stop
@@ -87,7 +87,8 @@ def run(
         Interrupted: SIGINT or SIGTERM arrived; the same call goes on.
     """
     console = console or Console()
-    pairs = [(path, str(value)) for path, value in dict(overrides).items()]
+    given = overrides.items() if isinstance(overrides, Mapping) else overrides
+    pairs = [(path, str(value)) for path, value in given]
     plan = resolve(load(name, preset), seeds=seeds, arms=arms, overrides=pairs)
     command = command or _command(name, preset, seeds, arms, pairs, workdir, data_dir)
     folder = Path(workdir) / name
@@ -95,6 +96,7 @@ def run(
     if report_only:
         return _report(plan, folder, command, console)
     tasks = load_tasks(plan, data_dir)
+    check_metric(plan, tasks)
     expected = costs(plan, tasks)
     with _only_process(folder), Stop() as stop:
         _write_plan(plan, folder, command)
@@ -115,13 +117,35 @@ def _command(name: str, preset: str, seeds: Any, arms: Any, pairs: Any, workdir:
 
 
 def load_tasks(plan: Plan, data_dir: str | Path | None) -> dict[Config, Task]:
-    """The task of each arm's configuration; each data set is loaded once."""
+    """The task of each arm's configuration; each data set is loaded once.
+
+    Raises:
+        BadInput: ``data_dir`` is no folder, or the data cannot be had or are damaged.
+    """
     loaded: dict[Any, Task] = {}
     directory = None if data_dir is None else Path(data_dir)
+    if directory is not None and not directory.is_dir():
+        raise BadInput(f"data_dir={str(directory)!r} is not a folder")
     for config in plan.configs.values():
         if config.data not in loaded:
             loaded[config.data] = data.load(config.data, directory)
     return {config: loaded[config.data] for config in plan.configs.values()}
+
+
+def check_metric(plan: Plan, tasks: Mapping[Config, Task]) -> None:
+    """Every arm's task must report the metric that the study compares, lest it be missed after hours.
+
+    Raises:
+        BadInput: one does not.
+    """
+    metric = plan.study.metric
+    for name, config in plan.configs.items():
+        reported = metric_names([tasks[config]])
+        if not {metric.column, metric.curve} <= {f"{split}_{each}" for split in SPLITS for each in reported}:
+            raise BadInput(
+                f"arm {name!r}: study {plan.study.name} compares {metric.column}, and data set {config.data.name!r} "
+                f"reports only {', '.join(f'test_{each}' for each in reported)}"
+            )
 
 
 def costs(plan: Plan, tasks: Mapping[Config, Task]) -> dict[str, Cost]:
@@ -144,12 +168,14 @@ def _only_process(folder: Path) -> Iterator[None]:
     """Hold the folder; a second process is refused. The lock goes with the process, however it ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder / ".lock", timeout=0):
-            yield
-    except filelock.Timeout:
+        lock = filelock.FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except filelock.Timeout:  # before OSError, of which it is one
         raise BadInput(f"another process is working in {folder}; wait for it or choose another --workdir") from None
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise BadInput(f"cannot write to {folder}: {error.strerror}; choose another --workdir") from None
+    except OSError as error:
+        raise BadInput(f"cannot write to {folder}: {error.strerror or error}; choose another --workdir") from None
+    with lock:
+        yield
 
 
 def _write_plan(plan: Plan, folder: Path, command: str) -> None:
@@ -168,7 +194,9 @@ def _run_populations(
     files = Files(folder, plan.trials, list(tasks.values()))
     finished = files.finished()
     traced = study_traced_paths(plan.trials)
-    populations = group(plan.trials)
+    # Only what is left: more seeds or arms leave the finished trials alone. Since a population's rows
+    # are written all at once, one that was broken off has the same trials, and so its name, again.
+    left = [trial for trial in plan.trials if (trial.id, digest(trial.config)) not in finished]
 
     def work(trials: Sequence[Trial]) -> float:
         return sum(expected[trial.arm].flops_per_step * trial.config.training.steps for trial in trials)
@@ -177,10 +205,10 @@ def _run_populations(
     seconds: dict[str, float] = {}
     begin = time.perf_counter()
     with StudyProgress(work(plan.trials), console) as progress:
-        for trials in populations:
-            if all((trial.id, digest(trial.config)) in finished for trial in trials):
-                progress.skip(work(trials))
-                continue
+        progress.skip(work(plan.trials) - work(left))
+        for trials in group(left):
+            if stop.asked:
+                raise Interrupted
             progress.begin(_title(trials), expected[trials[0].arm].flops_per_step)
             try:
                 population = Population(trials, traced[program_key(trials[0].config)], tasks[trials[0].config])
@@ -190,9 +218,7 @@ def _run_populations(
                 raise
             except Exception as error:
                 logger.exception("%s crashed; the others go on", _title(trials))
-                rows = crashed_rows(trials, error)
-                done = {row["trial"] for row in files.trials.rows()}
-                files.trials.append([row for row in rows if row["trial"] not in done])
+                files.trials.put(crashed_rows(trials, error), key="trial")
                 crashed += len(trials)
     if seconds:
         total = time.perf_counter() - begin
@@ -206,15 +232,27 @@ def _title(trials: Sequence[Trial]) -> str:
     return f"{arms} ({len(trials)} trial{'s' if len(trials) > 1 else ''})"
 
 
+def _no_curves(plan: Plan) -> pd.DataFrame:
+    return pd.DataFrame(columns=["trial", "arm", "seed", "step", plan.study.metric.curve, "config_hash"])
+
+
 def _report(plan: Plan, folder: Path, command: str, console: Console) -> Result:
     """The report on the trials of the plan, from the records alone."""
     trials_file, curves_file = folder / "trials.csv", folder / "curves.csv"
     if not trials_file.exists():
         raise BadInput(f"{trials_file} does not exist: there is nothing to report on; run without --report_only first")
-    trials, curves = pd.read_csv(trials_file), pd.read_csv(curves_file)
-    wanted = pd.DataFrame([(trial.id, digest(trial.config)) for trial in plan.trials], columns=["trial", "config_hash"])
-    trials = wanted.merge(trials, on=["trial", "config_hash"])
-    curves = wanted.merge(curves, on=["trial", "config_hash"])
+    try:
+        trials = pd.read_csv(trials_file)
+        # Where every trial crashed before its first evaluation there are no curves.
+        curves = pd.read_csv(curves_file) if curves_file.exists() else _no_curves(plan)
+        wanted = pd.DataFrame(
+            [(trial.id, digest(trial.config)) for trial in plan.trials], columns=["trial", "config_hash"]
+        )
+        trials = wanted.merge(trials, on=["trial", "config_hash"])
+        curves = wanted.merge(curves, on=["trial", "config_hash"])
+    except (ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"the records in {folder} are damaged ({reason}); move the folder away and run again") from None
     missing = len(plan.trials) - len(trials)
     if missing == len(plan.trials):
         raise BadInput(f"{trials_file} has none of the trials of this plan; check --preset, --arms and --config")

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
@@ -43,6 +44,13 @@ class Regularisation(Configuration):
     l2: Annotated[float, Traced(ge=0, off=0.0)] = 0.0
     clip_norm: Annotated[float, Traced(gt=0, off=math.inf)] = math.inf
     undecayed: Annotated[str, Static()] = r"(bias|scale)$"
+
+    def validate(self) -> None:
+        """The pattern must be a regular expression."""
+        try:
+            re.compile(self.undecayed)
+        except re.error as error:
+            raise BadInput(f"undecayed={self.undecayed!r} must be a regular expression: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,6 +155,12 @@ def paths(config: Config) -> dict[str, Leaf]:
     return result
 
 
+def values(config: Config) -> dict[str, Any]:
+    """The values by path, each section's name first."""
+    named = {f"{section}.name": getattr(config, section).name for section in SECTIONS}
+    return named | {path: leaf.value for path, leaf in leaves(config)}
+
+
 def _section_default(section: str, name: str) -> Configuration:
     package, kind = SECTIONS[section]
     return plugin(package, name, kind=kind).Config()
@@ -161,27 +175,28 @@ def replace(config: Config, changes: Mapping[str, Any]) -> Config:
     Raises:
         BadInput: a path does not exist, or a value has the wrong type or is out of range.
     """
+    sections = {name: getattr(config, name) for name in fields(Config)}
+    values: dict[str, dict[str, Any]] = {}
     for path in sorted(changes, key=lambda path: (path.count("."), not path.endswith(".name"))):
-        value = changes[path]
         section, _, rest = path.partition(".")
-        if section not in fields(Config):
+        if section not in sections:
             raise unknown("configuration path", path, paths(config))
+        if not rest:
+            sections[section] = changes[path]
+        elif rest == "name" and section in SECTIONS:
+            if changes[path] != sections[section].name:
+                sections[section] = _section_default(section, changes[path])
+        elif rest in fields(type(sections[section])):
+            values.setdefault(section, {})[rest] = changes[path]
+        else:
+            raise unknown("configuration path", path, paths(config))
+    # All at once: fields that must fit each other (width and heads, warm-up and steps) may change together.
+    for section, content in values.items():
         try:
-            if not rest:
-                config = dataclasses.replace(config, **{section: value})
-            elif rest == "name" and section in SECTIONS:
-                if value != getattr(config, section).name:
-                    config = dataclasses.replace(config, **{section: _section_default(section, value)})
-            elif rest in fields(type(getattr(config, section))):
-                changed = dataclasses.replace(getattr(config, section), **{rest: value})
-                config = dataclasses.replace(config, **{section: changed})
-            else:
-                raise unknown("configuration path", path, paths(config))
+            sections[section] = dataclasses.replace(sections[section], **content)
         except BadInput as error:
-            if str(error).startswith(("unknown", f"{section}.")):
-                raise
             raise BadInput(f"{section}.{error}") from None
-    return config
+    return Config(**sections)
 
 
 def parse(text: str, annotation: Any) -> Any:
@@ -282,8 +297,8 @@ def to_json(config: Config) -> str:
 
 def digest(config: Config) -> str:
     """Twelve hexadecimal digits that name what a trial computes: all of it but ``execution``."""
-    values = {key: value for key, value in to_dict(config).items() if key != "execution"}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+    content = {key: value for key, value in to_dict(config).items() if key != "execution"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def program_key(config: Config) -> str:

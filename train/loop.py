@@ -23,7 +23,7 @@ import jax
 
 from train import provenance
 from train.checkpoints import Checkpoints
-from train.config import Trial, digest, leaves, to_json
+from train.config import Trial, digest, to_json, values
 from train.cost import cost
 from train.data.task import FinalEvaluation, Task
 from train.objectives import OBJECTIVES
@@ -67,18 +67,22 @@ class Files:
 
     def __init__(self, folder: Path, trials: Sequence[Trial], tasks: Sequence[Task]) -> None:
         metrics = metric_names(tasks)
-        values = dict.fromkeys(path for trial in trials for path, _ in leaves(trial.config))
+        settings = dict.fromkeys(path for trial in trials for path in values(trial.config))
         facts = dict.fromkeys(f"data_{name}" for task in tasks for name in task.facts)
         origin = ("config_hash", *provenance.COLUMNS, "strategy", *facts, "config")
         head = ("trial", "arm", "seed")
+        finals = [f"{split}_{name}" for split in SPLITS for name in metrics]
+        measured = [f"validation_{name}" for name in metrics]
         self.folder = folder
         self.trials = Table(
             folder / "trials.csv",
-            (*head, *OUTCOME, *(f"{split}_{name}" for split in SPLITS for name in metrics), *values, *origin),
+            (*head, *OUTCOME, *finals, *settings, *origin),
+            optional={*finals, *settings, *facts},
         )
         self.curves = Table(
             folder / "curves.csv",
-            (*head, "step", "seconds", "train_loss", *(f"validation_{name}" for name in metrics), *origin),
+            (*head, "step", "seconds", "train_loss", *measured, *origin),
+            optional={*measured, *facts},
         )
 
     def checkpoints(self, population: Population) -> Path:
@@ -216,17 +220,14 @@ class _Run:
         self.files.curves.append(rows)
 
     def finish(self) -> None:
-        """The final evaluation, and a row for each trial that has none yet."""
+        """The final evaluation, and a row for each trial; all of them at once."""
         task = self.population.task
         validation = jax.device_get(self.population.evaluate(self.states, "validation", task.validation.arrays))
         test_arrays = task.test.open(FinalEvaluation())
         test = jax.device_get(self.population.evaluate(self.states, "test", test_arrays))
-        finished = self.files.finished()
         spent = cost(self.population.config, task)
         rows = []
         for lane, trial in enumerate(self.population.trials):
-            if (trial.id, digest(trial.config)) in finished:
-                continue
             metrics = self._metrics("validation", validation, lane) | self._metrics("test", test, lane)
             diverged = int(test.diverged_step[lane])
             if diverged < 0 and not all(math.isfinite(value) for value in metrics.values()):
@@ -235,10 +236,9 @@ class _Run:
             row |= {"diverged_step": diverged} if diverged >= 0 else metrics
             row |= {"parameters": spent.parameters, "flops_per_step": spent.flops_per_step}
             row |= {"train_seconds": round(self.trained_seconds, 3)}
-            row |= {path: leaf.value for path, leaf in leaves(trial.config)}
+            row |= values(trial.config)
             rows.append(row | self._origin(trial))
-        self.files.trials.keep(lambda row: row["status"] != "crashed" or row["trial"] not in {r["trial"] for r in rows})
-        self.files.trials.append(rows)
+        self.files.trials.put(rows, key="trial")
 
     def _head(self, trial: Trial) -> dict[str, Any]:
         return {"trial": trial.id, "arm": trial.arm, "seed": trial.seed}
@@ -268,7 +268,7 @@ def crashed_rows(trials: Sequence[Trial], error: BaseException) -> list[dict[str
             "arm": trial.arm,
             "seed": trial.seed,
             "status": "crashed",
-            **{path: leaf.value for path, leaf in leaves(trial.config)},
+            **values(trial.config),
             "config_hash": digest(trial.config),
             **provenance.collect(),
             "error": " ".join(str(error).split())[:500] or type(error).__name__,

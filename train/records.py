@@ -7,7 +7,7 @@ left unfinished is cut off when the table is opened again. Reading needs no Pari
 import csv
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,17 @@ class Table:
     Args:
         path: the file; made, with its header, by the first row.
         columns: names of its columns.
+        optional: columns that a file which is there already may lack; it gets them, empty, and
+            keeps those that it has beyond ``columns``. None: it must have exactly ``columns``.
 
     Raises:
         BadInput: a file is there with other columns.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], *, optional: Collection[str] | None = None) -> None:
         self.path = path
         self.columns = tuple(columns)
+        self.optional = optional
         if path.exists():
             self._mend()
 
@@ -49,11 +52,22 @@ class Table:
             os.truncate(self.path, len(whole))
         if whole:
             header = next(csv.reader([whole.split(b"\n", 1)[0].decode()]), [])
-            if tuple(header) != self.columns:
+            if tuple(header) == self.columns:
+                return
+            if self.optional is None or not set(self.columns) - set(self.optional) <= set(header):
                 raise BadInput(
                     f"{self.path} has other columns than this version writes; choose another --workdir "
                     "or move the folder away"
                 )
+            self._widen(header)
+
+    def _widen(self, header: Sequence[str]) -> None:
+        """Take the file's columns along; give it those that it lacks."""
+        lacking = set(self.columns) - set(header)
+        own = [name for name in header if name not in self.columns]
+        self.columns = (*self.columns, *own) if lacking else tuple(header)
+        if lacking:
+            write_atomically(self.path, self._text(self.rows(), header=True))
 
     def rows(self) -> list[dict[str, str]]:
         """All rows, values as text."""
@@ -83,6 +97,12 @@ class Table:
             file.write(self._text(rows, header=empty))
             file.flush()
             os.fsync(file.fileno())
+
+    def put(self, rows: Sequence[Mapping[str, Any]], *, key: str) -> None:
+        """Add rows in place of those with the same ``key``; after a crash all of them are there, or none."""
+        replaced = {str(row[key]) for row in rows}
+        kept = [row for row in self.rows() if row[key] not in replaced]
+        write_atomically(self.path, self._text([*kept, *rows], header=True))
 
     def keep(self, condition: Callable[[Mapping[str, str]], bool]) -> None:
         """Drop the rows that do not meet the condition, in one step. Used only when resuming."""

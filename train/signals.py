@@ -1,12 +1,27 @@
 """Stopping in good order: SIGINT and SIGTERM ask for a checkpoint, then the run ends."""
 
+import contextlib
 import logging
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 logger = logging.getLogger("paribus")
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """While it is entered, SIGTERM raises KeyboardInterrupt, as SIGINT does: for what has nothing to save."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
 class Interrupted(Exception):

@@ -2,8 +2,12 @@
 
     python -m experiments --experiment=architectures
 
-Expected: about two minutes on 2 CPU cores (32 trials); the CNN reaches a higher test accuracy than
-the fully connected network with less than a third of its parameters.
+Expected: about two minutes on 2 CPU cores (4 arms x 8 seeds); the CNN is more accurate on the test
+digits than the fully connected network, by about 2 points, with 8% of its parameters.
+
+Each arm has the learning rate with the best mean validation accuracy among 1e-3, 3e-3, 5e-3, 1e-2
+and 2e-2, over seeds from 1000 on, which no result uses. To repeat that, run the study with
+``--config.optimizer.learning_rate`` and read ``validation_accuracy`` in ``trials.csv``.
 """
 
 from experiments.study import About, Better, Metric, Preset, Study
@@ -30,7 +34,7 @@ def study(preset: Preset) -> Study:
     baseline = Config(
         data=mnist.Config() if preset == "full" else digits.Config(),
         model=mlp.Config(depth=2, width=128),
-        optimizer=adam.Config(learning_rate=2e-3),
+        optimizer=adam.Config(learning_rate=5e-3),
         schedule=warmup_cosine.Config(warmup_steps=steps // 10, final_fraction=0.0),
         training=Training(steps=steps, batch_size=64, evaluate_every=max(1, steps // 10)),
     )
@@ -41,9 +45,18 @@ def study(preset: Preset) -> Study:
         baseline_name="mlp",
         baseline=baseline,
         arms={
-            "cnn": {"model": cnn.Config(channels=(16, 32), kernel_size=3, width=0)},
-            "lstm": {"model": rnn.Config(cell="lstm", width=64, depth=1)},
-            "transformer": {"model": transformer.Config(width=48, depth=2, heads=4, feedforward=96, patch_size=7)},
+            "cnn": {
+                "model": cnn.Config(channels=(8, 16), kernel_size=3, width=0),
+                "optimizer.learning_rate": 1e-2,
+            },
+            "lstm": {
+                "model": rnn.Config(cell="lstm", width=64, depth=1),
+                "optimizer.learning_rate": 1e-2,
+            },
+            "transformer": {
+                "model": transformer.Config(width=48, depth=2, heads=4, feedforward=96, patch_size=7),
+                "optimizer.learning_rate": 1e-2,
+            },
         },
         seeds=2 if preset == "smoke" else 8,
         metric=Metric(
@@ -63,5 +76,9 @@ def study(preset: Preset) -> Study:
                 parameters_at_most=1 / 3,
             ),
         ),
-        notes=("5,000 of the 60,000 digits in the cpu preset; one learning rate for all arms.",),
+        notes=(
+            "The presets smoke and cpu use 5,000 of MNIST's 70,000 digits: 3,500 train, 500 validate, 1,000 test.",
+            "The networks are far smaller than the paper's, and trained by Adam with warm-up and cosine decay.",
+            "The LSTM reads an image row by row; the Transformer reads it as 16 patches.",
+        ),
     )

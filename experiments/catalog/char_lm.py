@@ -23,8 +23,8 @@ def study(preset: Preset) -> Study:
     from train.optimizers import adamw
     from train.schedules import warmup_cosine
 
-    steps = {"smoke": 10, "cpu": 600, "full": 5000}[preset]
-    data = tinyshakespeare.Config(context=64) if preset == "full" else sotu.Config(context=64)
+    steps = {"smoke": 10, "cpu": 1000, "full": 5000}[preset]
+    data = tinyshakespeare.Config(context=64) if preset == "full" else sotu.Config(context=64, evaluation_characters=65_536)
     baseline = Config(
         data=data,
         model=rnn.Config(cell="lstm", width=128, depth=1, embedding=64),
@@ -40,7 +40,7 @@ def study(preset: Preset) -> Study:
         baseline_name="lstm",
         baseline=baseline,
         arms={"transformer": {"model": transformer.Config(width=64, depth=2, heads=4, feedforward=256)}},
-        seeds=2 if preset == "smoke" else 6,
+        seeds=2 if preset == "smoke" else 8,
         metric=Metric(
             column="test_bits_per_character",
             label="test bits per character",
