@@ -92,6 +92,8 @@ def _verdict(study: Study, trials: pd.DataFrame, claim: Better, family: Family) 
         outcome, sentence = _condition(outcome, claim, ratio)
         sentences.append(sentence)
     if study.preset == "smoke":
+        # A few seconds of training say nothing, whatever their interval.
+        outcome = "inconclusive"
         sentences.insert(0, f"{SMOKE[0].upper()}{SMOKE[1:]}.")
     return Verdict(
         claim=claim,

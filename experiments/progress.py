@@ -3,7 +3,6 @@
 import logging
 import time
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -48,7 +47,7 @@ class StudyProgress:
         )
         self._task = self._bar.add_task("", total=total or 1.0, left="")
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "StudyProgress":
         self._bar.start()
         return self
 

@@ -232,33 +232,47 @@ def _title(trials: Sequence[Trial]) -> str:
     return f"{arms} ({len(trials)} trial{'s' if len(trials) > 1 else ''})"
 
 
-def _no_curves(plan: Plan) -> pd.DataFrame:
-    return pd.DataFrame(columns=["trial", "arm", "seed", "step", plan.study.metric.curve, "config_hash"])
-
-
 def _report(plan: Plan, folder: Path, command: str, console: Console) -> Result:
     """The report on the trials of the plan, from the records alone."""
-    trials_file, curves_file = folder / "trials.csv", folder / "curves.csv"
-    if not trials_file.exists():
-        raise BadInput(f"{trials_file} does not exist: there is nothing to report on; run without --report_only first")
-    try:
-        trials = pd.read_csv(trials_file)
-        # Where every trial crashed before its first evaluation there are no curves.
-        curves = pd.read_csv(curves_file) if curves_file.exists() else _no_curves(plan)
-        wanted = pd.DataFrame(
-            [(trial.id, digest(trial.config)) for trial in plan.trials], columns=["trial", "config_hash"]
-        )
-        trials = wanted.merge(trials, on=["trial", "config_hash"])
-        curves = wanted.merge(curves, on=["trial", "config_hash"])
-    except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"the records in {folder} are damaged ({reason}); move the folder away and run again") from None
+    trials, curves = _records(plan, folder)
     missing = len(plan.trials) - len(trials)
     if missing == len(plan.trials):
-        raise BadInput(f"{trials_file} has none of the trials of this plan; check --preset, --arms and --config")
+        raise BadInput(
+            f"{folder / 'trials.csv'} has none of the trials of this plan; check --preset, --arms and --config"
+        )
     if missing:
         logger.warning("%d of %d trials have no record yet; the report leaves them out", missing, len(plan.trials))
     summary = report.write(folder, plan.study, trials, curves, command=command)
     report.print_table(console, summary)
     console.print(f"Report: {folder / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
     return Result(folder, trials, curves, summary, int((trials["status"] == "crashed").sum()))
+
+
+def _records(plan: Plan, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the plan's trials in ``trials.csv`` and ``curves.csv``.
+
+    Raises:
+        BadInput: there are no records, or they are damaged.
+    """
+    path = folder / "trials.csv"
+    if not path.exists():
+        raise BadInput(f"{path} does not exist: there is nothing to report on; run without --report_only first")
+    wanted = pd.DataFrame(
+        [(trial.id, digest(trial.config)) for trial in plan.trials], columns=["trial", "config_hash"], dtype=str
+    )
+    try:
+        trials = wanted.merge(_read(path), on=["trial", "config_hash"])
+        path = folder / "curves.csv"
+        if path.exists():
+            return trials, wanted.merge(_read(path), on=["trial", "config_hash"])
+    except (ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{path} is damaged ({reason}); move its folder away and run again") from None
+    # Where every trial crashed before its first evaluation there are no curves.
+    return trials, pd.DataFrame(columns=["trial", "arm", "seed", "step", plan.study.metric.curve])
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """A table of the records. Names stay text: a hash may look like a number, an arm be called ``none``."""
+    names = dict.fromkeys(("trial", "arm", "config_hash", "code_version"), str)
+    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=["", "nan"])

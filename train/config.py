@@ -148,10 +148,15 @@ def leaves(config: Configuration, prefix: str = "") -> Iterator[tuple[str, Leaf]
 
 def paths(config: Config) -> dict[str, Leaf]:
     """The leaves by path, and the name of each section that is chosen by name (``model.name``)."""
-    result = dict(leaves(config))
+    return _paths({name: getattr(config, name) for name in fields(Config)})
+
+
+def _paths(sections: Mapping[str, Configuration]) -> dict[str, Leaf]:
+    """The same for sections that need not fit each other."""
+    result = {path: leaf for name, section in sections.items() for path, leaf in leaves(section, f"{name}.")}
     for section, (package, _) in SECTIONS.items():
         annotation = Literal[plugin_names(package)]  # type: ignore[valid-type]
-        result[f"{section}.name"] = Leaf(getattr(config, section).name, Field("name", annotation, Static()))
+        result[f"{section}.name"] = Leaf(sections[section].name, Field("name", annotation, Static()))
     return result
 
 
@@ -233,8 +238,9 @@ def parse_overrides(config: Config, overrides: Sequence[tuple[str, str]]) -> dic
         BadInput: unknown path, given twice, not of the field's type, or out of range.
     """
     changes: dict[str, Any] = {}
+    sections: dict[str, Configuration] = {name: getattr(config, name) for name in fields(Config)}
     for path, text in sorted(overrides, key=lambda item: not item[0].endswith(".name")):
-        known = paths(config)
+        known = _paths(sections)
         if path not in known:
             raise unknown("configuration path", path, known)
         if path in changes:
@@ -244,8 +250,9 @@ def parse_overrides(config: Config, overrides: Sequence[tuple[str, str]]) -> dic
             changes[path] = parse(text, annotation)
         except (ValueError, KeyError):
             raise BadInput(f"--config.{path}={text!r} must be {describe(annotation)}") from None
-        if path.endswith(".name"):
-            config = replace(config, {path: changes[path]})
+        if path.endswith(".name") and changes[path] != known[path].value:
+            section = path.removesuffix(".name")
+            sections[section] = _section_default(section, changes[path])
     replace(config, changes)
     return changes
 

@@ -157,7 +157,10 @@ def test_all_diverged(make_study, make_records):
 
 
 def test_the_smoke_preset_is_no_evidence(make_study, make_records):
-    assert verdict(make_study, make_records, preset="smoke").explanation.startswith("No evidence: smoke preset.")
+    judged = verdict(make_study, make_records, preset="smoke")
+    assert judged.explanation.startswith("No evidence: smoke preset.")
+    assert judged.outcome == "inconclusive"
+    assert verdict(make_study, make_records, preset="cpu").outcome != "inconclusive"
     assert "No evidence" not in verdict(make_study, make_records).explanation
 
 

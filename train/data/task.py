@@ -8,11 +8,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-
 from models.base import Shapes
 
-Arrays = Mapping[str, np.ndarray]
+Arrays = Mapping[str, Any]
+"""The arrays of a split by name: NumPy's, and traced ones inside the compiled program."""
 
 
 class Batch(NamedTuple):

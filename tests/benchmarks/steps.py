@@ -1,0 +1,321 @@
+"""Time of one whole training step: Paribus against PyTorch, the models of two studies, on CPU.
+
+    python -m tests.benchmarks.steps
+    python -m tests.benchmarks.steps --samples=3 --models=architectures/cnn,char_lm/lstm
+
+Run it from the root of the repository, on a machine that does nothing else. Linux only: threads are limited by
+pinning. It needs PyTorch (``pip install -e .[reference]``).
+
+A step draws and gathers a batch, runs the model forward and backward, clips the gradient where the study does, and
+updates with the study's optimizer at a rate set for the step. The same on both sides: architecture and number of
+parameters (checked), batch, data in memory, optimizer, float32, denormals flushed to zero, threads. The configuration
+is the study's own, so that benchmark and study cannot differ. Paribus runs one trial through ``train.population``, as
+the product does, with its traced hyperparameters, sum of losses and watch on divergence, which PyTorch is spared.
+
+Each side is a process of its own, pinned to as many cores as it has threads. They take turns: a sample of Paribus, then
+one of each form of PyTorch, and again; never two at once. A sample trains from step 1 (step 0 is not timed) for
+about ``--seconds``, at most the length of the study. PyTorch is quoted in its best form: that of the lowest median of
+eager, with a fused optimizer, with channels last (CNN), and with ``--compile`` compiled as well.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+from experiments import plan
+from train.config import Trial, replace
+
+STUDIES = ("architectures", "char_lm")
+
+PIN = "import os, sys; os.sched_setaffinity(0, map(int, sys.argv[1].split(','))); os.execv(sys.argv[2], sys.argv[2:])"
+"""A program that runs another on some cores only, so that both sides' pools of threads have that size."""
+
+
+class Sample(NamedTuple):
+    """Milliseconds a step: wall clock, and CPU time of the process."""
+
+    wall: float
+    cpu: float
+
+
+def benchmarked() -> dict[str, Trial]:
+    """The first trial of each arm of the studies, by ``study/arm``."""
+    return {
+        f"{name}/{trial.arm}": trial
+        for name in STUDIES
+        for trial in plan.resolve(plan.load(name, "cpu"), seeds=1).trials
+    }
+
+
+class Side(Protocol):
+    """What a worker measures."""
+
+    forms: tuple[str, ...]
+    parameters: int
+
+    def sample(self, form: str, steps: int) -> tuple[float, float]:
+        """Wall-clock and CPU seconds of this many steps."""
+        ...
+
+
+class Paribus:
+    """One trial, alone on one device."""
+
+    forms = ("",)
+
+    def __init__(self, trial: Trial) -> None:
+        import jax
+
+        from train import data, devices
+        from train.config import traced_paths
+        from train.population import Population
+
+        devices.prepare()
+        traced = traced_paths([trial.config])
+        config = replace(trial.config, {"execution.spread": False})
+        trial = Trial(arm=trial.arm, seed=trial.seed, config=config)
+        self.population = Population([trial], traced, data.load(config.data, None))
+        self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self.population.init().params))
+
+    def sample(self, form: str, steps: int) -> tuple[float, float]:
+        import jax
+
+        del form
+        states, _ = jax.block_until_ready(self.population.advance(self.population.init(), 0, 1))
+        with stopwatch() as result:
+            jax.block_until_ready(self.population.advance(states, 1, 1 + steps))
+        return result[0], result[1]
+
+
+@contextlib.contextmanager
+def stopwatch() -> Iterator[list[float]]:
+    """A list that holds, once the block has ended, its wall-clock and CPU seconds."""
+    result: list[float] = []
+    wall, cpu = time.perf_counter(), time.process_time()
+    yield result
+    result += [time.perf_counter() - wall, time.process_time() - cpu]
+
+
+class Torch:
+    """The twin of a trial, in each of its forms."""
+
+    def __init__(self, trial: Trial, threads: int, *, compiled: bool) -> None:
+        import torch
+
+        from tests.benchmarks import torch_models
+        from train import data
+
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(True)
+        torch.manual_seed(0)
+        self.config = trial.config
+        task = data.load(trial.config.data, None)
+        self.arrays = {name: torch.from_numpy(array.copy()) for name, array in task.train.arrays.items()}
+        for name in ("inputs", "targets", "tokens"):
+            if name in self.arrays:
+                is_image = self.arrays[name].ndim == 4
+                self.arrays[name] = (
+                    self.arrays[name].movedim(3, 1).contiguous() if is_image else self.arrays[name].long()
+                )
+        self.context = task.shapes.inputs[0]
+        images = trial.config.model.name == "cnn"
+        self.forms = (
+            "eager",
+            "fused",
+            *(["channels last, fused"] if images else []),
+            *(["compiled"] if compiled else []),
+        )
+        self.models = {}
+        for form in self.forms:
+            model = torch_models.build(trial.config.model, task.shapes)
+            self.parameters = torch_models.parameters(model)
+            if form.startswith("channels last") or (images and form == "compiled"):
+                model = model.to(memory_format=torch.channels_last)
+            if form == "compiled":
+                model = torch.compile(model)
+            initial = {name: value.clone() for name, value in model.state_dict().items()}
+            optimizer = torch_models.optimizer(model, trial.config.optimizer, fused=form != "eager")
+            self.models[form] = (model, initial, optimizer)
+
+    def batches(self) -> Iterator[tuple[Any, Any]]:
+        """Inputs and targets, drawn as the study's sampler draws them."""
+        import torch
+
+        size = self.config.training.batch_size
+        if "tokens" in self.arrays:
+            tokens = self.arrays["tokens"]
+            places = torch.arange(self.context + 1)
+            while True:
+                starts = torch.randint(tokens.shape[0] - self.context, (size, 1))
+                windows = tokens[starts + places]
+                yield windows[:, :-1], windows[:, 1:]
+        inputs, targets = self.arrays["inputs"], self.arrays["targets"]
+        while True:
+            order = torch.randperm(len(targets))
+            for start in range(0, len(targets) - size + 1, size):
+                indices = order[start : start + size]
+                yield inputs[indices], targets[indices]
+
+    def sample(self, form: str, steps: int) -> tuple[float, float]:
+        model, initial, optimizer = self.models[form]
+        model.load_state_dict(initial)
+        optimizer.state.clear()
+        batches = self.batches()
+        self.train(model, optimizer, batches, 1)
+        with stopwatch() as result:
+            self.train(model, optimizer, batches, steps)
+        return result[0], result[1]
+
+    def train(self, model: Any, optimizer: Any, batches: Iterator[tuple[Any, Any]], steps: int) -> None:
+        import torch
+
+        clip = self.config.regularisation.clip_norm
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        for _ in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.optimizer.learning_rate  # a schedule's work, not its values
+            inputs, targets = next(batches)
+            loss = torch.nn.functional.cross_entropy(model(inputs).flatten(0, -2), targets.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            if clip < float("inf"):
+                torch.nn.utils.clip_grad_norm_(trained, clip)
+            optimizer.step()
+
+
+def work(side: str, model: str, threads: int, *, compiled: bool) -> None:
+    """A worker: sets up one side, says what it is, and measures whenever it is told to."""
+    trial = benchmarked()[model]
+    measured: Side = Paribus(trial) if side == "paribus" else Torch(trial, threads, compiled=compiled)
+    print(json.dumps({"forms": measured.forms, "parameters": measured.parameters}), flush=True)
+    for line in sys.stdin:
+        form, steps = json.loads(line)
+        print(json.dumps(measured.sample(form, steps)), flush=True)
+
+
+class Worker:
+    """The parent's end of a worker: idle but when it is asked for a sample."""
+
+    def __init__(self, side: str, model: str, cores: list[int], options: argparse.Namespace) -> None:
+        command = [sys.executable, "-m", "tests.benchmarks.steps", f"--worker={side}", f"--models={model}"]
+        command += [f"--threads={len(cores)}", *(["--compile"] if options.compile else [])]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PIN, ",".join(map(str, cores)), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        head = self._read()
+        self.side, self.forms, self.parameters = side, head["forms"], head["parameters"]
+
+    def _read(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"a worker ended early, with status {self.process.wait()}; see above")
+        return json.loads(line)
+
+    def sample(self, form: str, steps: int) -> Sample:
+        """Milliseconds a step."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps([form, steps]) + "\n")
+        self.process.stdin.flush()
+        wall, cpu = self._read()
+        return Sample(1e3 * wall / steps, 1e3 * cpu / steps)
+
+    def close(self) -> None:
+        """End the process and wait for it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def compare(name: str, cores: list[int], options: argparse.Namespace) -> str:
+    """One row of the table: both sides of one model on these cores, taking turns."""
+    trial = benchmarked()[name]
+    workers = [Worker(side, name, cores, options) for side in ("paribus", "torch")]
+    paribus, torch = workers
+    if paribus.parameters != torch.parameters:
+        raise SystemExit(f"{name}: {paribus.parameters} parameters, and its twin {torch.parameters}")
+    longest = trial.config.training.steps - 1
+    steps = {}
+    turns = [(worker, form) for worker in workers for form in worker.forms]
+    for worker, form in turns:
+        worker.sample(form, 2)  # compiles
+        per_step = worker.sample(form, min(10, longest)).wall
+        steps[form] = max(1, min(longest, round(1e3 * options.seconds / per_step)))
+    samples: dict[str, list[Sample]] = {form: [] for form in steps}
+    for _ in range(options.samples):
+        for worker, form in turns:
+            samples[form].append(worker.sample(form, steps[form]))
+    for worker in workers:
+        worker.close()
+    best = min(torch.forms, key=lambda form: median(samples[form]).wall)
+    for form in torch.forms:
+        print(f"{name}, {len(cores)} threads: PyTorch {form} {median(samples[form]).wall:.3f} ms", file=sys.stderr)
+    return row(name, trial, paribus.parameters, len(cores), best, samples[best], samples[""])
+
+
+def row(
+    name: str, trial: Trial, parameters: int, threads: int, best: str, torch: list[Sample], paribus: list[Sample]
+) -> str:
+    """A row of the Markdown table. Ratios are those of samples of the same turn."""
+    ratios = [there.wall / here.wall for there, here in zip(torch, paribus, strict=True)]
+    there, here = median(torch), median(paribus)
+    return (
+        f"| {name} | {parameters:,} | {trial.config.training.batch_size} | {threads} "
+        f"| {there.wall:.3f} ({best}) | {here.wall:.3f} "
+        f"| {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}] "
+        f"| {there.cpu:.3f} | {here.cpu:.3f} |"
+    )
+
+
+def median(samples: list[Sample]) -> Sample:
+    """The median of each part by itself."""
+    return Sample(*(statistics.median(column) for column in zip(*samples, strict=True)))
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=9, help="turns; the table has their medians")
+    parser.add_argument("--seconds", type=float, default=0.5, help="what a sample should last")
+    parser.add_argument("--models", help="comma-separated study/arm; all of them otherwise")
+    parser.add_argument("--threads", default="1,2", help="comma-separated numbers of threads")
+    parser.add_argument("--compile", action="store_true", help="try torch.compile, too (needs a C++ compiler)")
+    parser.add_argument("--worker", choices=("paribus", "torch"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    if options.worker:
+        work(options.worker, options.models, int(options.threads), compiled=options.compile)
+        return
+    models = options.models.split(",") if options.models else list(benchmarked())
+    if strangers := set(models) - set(benchmarked()):
+        raise SystemExit(f"no such models: {', '.join(sorted(strangers))}; there are {', '.join(benchmarked())}")
+    cores = sorted(os.sched_getaffinity(0))
+    print(
+        "| model | parameters | batch | threads | PyTorch, ms (form) | Paribus, ms | PyTorch / Paribus [least, most]",
+        end="",
+    )
+    print(" | PyTorch, CPU ms | Paribus, CPU ms |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for threads in map(int, options.threads.split(",")):
+        if threads > len(cores):
+            print(f"{threads} threads are left out: there are {len(cores)} cores", file=sys.stderr)
+            continue
+        for name in models:
+            print(compare(name, cores[:threads], options), flush=True)
+
+
+if __name__ == "__main__":
+    main()

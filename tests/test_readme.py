@@ -1,0 +1,73 @@
+"""What the README shows works as printed: its examples of a model and a data set, added as files."""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.base import plugin_names
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def _example(marker: str) -> str:
+    (found,) = [block for block in PYTHON if marker in block]
+    return found
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the three rooms, to which a newcomer adds a file."""
+    for room in ("models", "train", "experiments"):
+        for file in (ROOT / room).rglob("*"):
+            if file.suffix in {".py", ".html"}:
+                target = tmp_path / file.relative_to(ROOT)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(file.read_bytes())
+    return tmp_path
+
+
+def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "experiments", "--experiment=architectures", "--preset=smoke", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.slow
+def test_a_fifth_model_and_a_third_data_set_are_one_file_each(copy: Path) -> None:
+    (copy / "models" / "shallow.py").write_text(_example("class Shallow"))
+    (copy / "train" / "data" / "small_digits.py").write_text(_example("load_digits"))
+    done = _run(
+        copy,
+        "--arms=lstm",
+        "--config.model.name=shallow",
+        "--config.model.dropout_rate=0.1",
+        "--config.data.name=small_digits",
+    )
+    assert done.returncode == 0, done.stderr
+    records = (copy / "runs" / "architectures" / "trials.csv").read_text()
+    assert "shallow" in records
+    assert "small_digits" in records
+
+
+def test_every_file_and_folder_that_the_readme_names_is_there() -> None:
+    named = set(re.findall(r"`((?:models|train|experiments|tests)/[\w./]*)`", README))
+    missing = [name for name in named if "NAME" not in name and not (ROOT / name).exists()]
+    assert not missing
+    assert named, "the README names no file: has its form changed?"
+
+
+def test_the_options_that_the_readme_lists_are_those_that_there_are() -> None:
+    options = importlib.import_module("experiments.__main__").OPTIONS
+    named = {name for name in re.findall(r"--(?:no)?(\w+)", README.split("## What you can rely on")[0])}
+    assert {"list", "experiment", "preset", "seeds", "arms", "workdir", "data_dir", "dry_run", "report_only"} <= named
+    assert {name for name in named if name not in ("config", "no")} <= set(options)
+
+
+def test_models_and_optimizers_that_the_readme_calls_shortest_exist() -> None:
+    assert "sgd" in plugin_names("train.optimizers")
+    assert "constant" in plugin_names("train.schedules")
