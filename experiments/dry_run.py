@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -55,21 +56,19 @@ def show(plan: Plan, data_dir: str | None, console: Console) -> None:
 
 def _arms(plan: Plan, spent: Mapping[str, Cost], tasks: Mapping[Config, Task]) -> Table:
     """A row for each arm."""
-    table = Table(title=f"{plan.study.name} ({plan.study.preset})")
-    for column in ("arm", "trials", "data", "model", "strategy", "steps"):
-        table.add_column(column)
-    for column in ("parameters", "FLOP/step", "memory of states", "memory of data"):
-        table.add_column(column, justify="right")
+    table = Table(title=f"{plan.study.name} ({plan.study.preset}); memory of all trials", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for column in ("arm", "strategy"):
+        table.add_column(column, overflow="fold")
+    for column in ("trials", "steps", "parameters", "FLOP/step", "states", "data"):
+        table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
     for name, config in plan.configs.items():
         cost = spent[name]
         splits = (tasks[config].train.arrays, tasks[config].validation.arrays)
         data = sum(array.nbytes for arrays in splits for array in arrays.values())
         table.add_row(
             name,
-            str(plan.study.seeds),
-            config.data.name,
-            config.model.name,
             choose_strategy(config, jax.default_backend()),
+            str(plan.study.seeds),
             str(config.training.steps),
             f"{cost.parameters:,}",
             si(cost.flops_per_step),

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Int, Num
 
-from models.base import Configuration, Shapes, Static, Traced
+from models.base import BadInput, Configuration, Shapes, Static, Traced
 from models.layers import recurrence
 from models.layers.dense import Dense, matmul
 from models.layers.dropout import Dropout
@@ -51,10 +51,18 @@ class Layer(nn.Module):
     config: Config
 
     @nn.compact
-    def __call__(self, x: Float[Array, "time batch features"]) -> Float[Array, "time batch hidden"]:
-        """The hidden states at every step, from a zero state."""
+    def __call__(
+        self, x: Float[Array, "time batch features"] | Int[Array, "time batch"], table: Embedding | None = None
+    ) -> Float[Array, "time batch hidden"]:
+        """The hidden states at every step, from a zero state.
+
+        Args:
+            x: real inputs, or tokens where there is a table.
+            table: the tokens' vectors.
+        """
         width, cell = self.config.width, self.config.cell
         gates = recurrence.GATES[cell]
+        features = x.shape[-1] if table is None else table.features
 
         def input_init(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
             """Glorot's limit for one gate, sqrt(6 / (features + hidden)), in all of them."""
@@ -66,10 +74,11 @@ class Layer(nn.Module):
             bias = jnp.zeros(shape, dtype)
             return bias.at[width : 2 * width].set(self.config.forget_bias) if cell == "lstm" else bias
 
-        input_kernel = self.param("input_kernel", input_init, (x.shape[-1], gates * width))
+        input_kernel = self.param("input_kernel", input_init, (features, gates * width))
         kernel = self.param("recurrent_kernel", recurrence.orthogonal_blocks(gates), (width, gates * width))
         bias = self.param("bias", bias_init, (gates * width,))
-        projected = matmul(x, input_kernel) + bias[None, None]
+        projected = matmul(x, input_kernel) if table is None else table.project(x, input_kernel)
+        projected = projected + bias[None, None]
         if cell == "vanilla":
             return recurrence.vanilla(projected, kernel)
         if cell == "lstm":
@@ -94,20 +103,32 @@ class RNN(nn.Module):
     ) -> Float[Array, "batch *time outputs"]:
         """Logits [batch, outputs], or [batch, time, outputs] for a task of one output a position."""
         rate = hyperparameters.get("dropout_rate", self.config.dropout_rate)
+        table = None
         by_time = jnp.swapaxes(inputs, 0, 1)
         if self.shapes.vocabulary is not None:
-            table = Embedding(self.shapes.vocabulary, self.config.embedding, nn.initializers.normal(1.0))
-            x = table(by_time)
+            table = Embedding(self.shapes.vocabulary, self.config.embedding, nn.initializers.normal(1.0), name="tokens")
+            x = by_time
         else:
             x = by_time.reshape(*by_time.shape[:2], -1)
         for index in range(self.config.depth):
             x = Dropout()(x, rate, train=train) if index else x
-            x = Layer(self.config, name=f"layer_{index}")(x)
+            x = Layer(self.config, name=f"layer_{index}")(x, None if index else table)
         x = x if self.shapes.per_position else x[-1]
         logits = Dense(self.shapes.outputs, name="logits")(Dropout()(x, rate, train=train))
         return jnp.swapaxes(logits, 0, 1) if self.shapes.per_position else logits
 
 
 def build(config: Config, shapes: Shapes) -> nn.Module:
-    """The network for a task of these shapes: tokens [T], real sequences [T, F] or images [H, W, C]."""
+    """The network for a task of these shapes: tokens [T], real sequences [T, F] or images [H, W, C].
+
+    Raises:
+        BadInput: the inputs are none of these, or one output a position is wanted of an image.
+    """
+    if len(shapes.inputs) not in ((2, 3) if shapes.vocabulary is None else (1,)):
+        raise BadInput(
+            f"model 'rnn' cannot read inputs of shape {shapes.inputs}; it takes tokens (time,), "
+            "real sequences (time, features) and images (height, width, channels)"
+        )
+    if shapes.per_position and len(shapes.inputs) == 3:
+        raise BadInput("model 'rnn' gives one output for an image, and this task wants one for every position")
     return RNN(config, shapes)

@@ -33,6 +33,7 @@ class Config(Configuration):
         activation: nonlinearity of the perceptron.
         dropout_rate: on embeddings, attention weights and the outputs of both branches (GPT-2).
         patch_size: side of the square patches that an image is cut into (Dosovitskiy et al. 2021).
+        use_bias: whether the dense layers of the blocks and the input projection have biases.
         tie_embeddings: the output layer of a decoder is the embedding's table (Press and Wolf 2017).
         initialisation: of the kernels. ``lecun``: normal of variance 1 / inputs (LeCun et al. 1998,
             section 4.6), which suits every width. ``gpt2``: normal of deviation 0.02 (Radford et al.
@@ -46,6 +47,7 @@ class Config(Configuration):
     activation: Annotated[Literal["gelu", "gelu_tanh", "relu"], Static()] = "gelu_tanh"
     dropout_rate: Annotated[float, Traced(ge=0, lt=1, off=0.0)] = 0.0
     patch_size: Annotated[int, Static(ge=1)] = 4
+    use_bias: Annotated[bool, Static()] = True
     tie_embeddings: Annotated[bool, Static()] = False
     initialisation: Annotated[Literal["lecun", "gpt2"], Static()] = "lecun"
 
@@ -85,17 +87,25 @@ class Block(nn.Module):
         config = self.config
         init, residual_init = kernel_init(config), kernel_init(config, 1 / math.sqrt(2 * config.depth))
         heads = (*x.shape[:2], config.heads, config.width // config.heads)
-        projected = Dense(3 * config.width, kernel_init=init, name="queries_keys_values")(LayerNorm(name="norm_1")(x))
+        projected = Dense(3 * config.width, kernel_init=init, use_bias=config.use_bias, name="queries_keys_values")(
+            LayerNorm(name="norm_1")(x)
+        )
         queries, keys, values = (part.reshape(heads) for part in jnp.split(projected, 3, axis=-1))
         drop_weights = Dropout(name="dropout_weights")
         mixed = attention(
             queries, keys, values, causal=self.causal, drop=lambda weights: drop_weights(weights, rate, train=train)
         )
-        mixed = Dense(config.width, kernel_init=residual_init, name="attention_out")(mixed.reshape(x.shape))
+        mixed = Dense(config.width, kernel_init=residual_init, use_bias=config.use_bias, name="attention_out")(
+            mixed.reshape(x.shape)
+        )
         x = x + Dropout(name="dropout_attention")(mixed, rate, train=train)
-        hidden = Dense(config.feedforward, kernel_init=init, name="feedforward_in")(LayerNorm(name="norm_2")(x))
+        hidden = Dense(config.feedforward, kernel_init=init, use_bias=config.use_bias, name="feedforward_in")(
+            LayerNorm(name="norm_2")(x)
+        )
         hidden = activation(config.activation)(hidden)
-        hidden = Dense(config.width, kernel_init=residual_init, name="feedforward_out")(hidden)
+        hidden = Dense(config.width, kernel_init=residual_init, use_bias=config.use_bias, name="feedforward_out")(
+            hidden
+        )
         return x + Dropout(name="dropout_feedforward")(hidden, rate, train=train)
 
 
@@ -125,7 +135,7 @@ class Transformer(nn.Module):
             x = table(inputs)
         else:
             items = patches(inputs, config.patch_size) if inputs.ndim == 4 else inputs
-            x = Dense(config.width, kernel_init=kernel_init(config), name="project")(items)
+            x = Dense(config.width, kernel_init=kernel_init(config), use_bias=config.use_bias, name="project")(items)
         positions = self.param("positions", TABLE_INIT, (x.shape[1], config.width))
         x = Dropout(name="dropout_input")(x + positions[None], rate, train=train)
         for index in range(config.depth):
@@ -135,15 +145,25 @@ class Transformer(nn.Module):
             x = jnp.mean(x, axis=1)
         if table is not None and config.tie_embeddings:
             return table.attend(x)
-        return Dense(self.shapes.outputs, use_bias=not self.shapes.per_position, kernel_init=kernel_init(config), name="logits")(x)
+        return Dense(
+            self.shapes.outputs, use_bias=not self.shapes.per_position, kernel_init=kernel_init(config), name="logits"
+        )(x)
 
 
 def build(config: Config, shapes: Shapes) -> nn.Module:
     """The Transformer for a task of these shapes: tokens [T], real sequences [T, F] or images [H, W, C].
 
     Raises:
-        BadInput: patches do not divide the image, or embeddings are to be tied that cannot be.
+        BadInput: the inputs are none of these, patches do not divide the image, one output a position
+            is wanted of an image, or embeddings are to be tied that cannot be.
     """
+    if len(shapes.inputs) not in ((2, 3) if shapes.vocabulary is None else (1,)):
+        raise BadInput(
+            f"model 'transformer' cannot read inputs of shape {shapes.inputs}; it takes tokens (time,), "
+            "real sequences (time, features) and images (height, width, channels)"
+        )
+    if shapes.per_position and len(shapes.inputs) == 3:
+        raise BadInput("model 'transformer' gives one output for an image, and this task wants one for every position")
     if len(shapes.inputs) == 3 and (shapes.inputs[0] % config.patch_size or shapes.inputs[1] % config.patch_size):
         height, width = shapes.inputs[:2]
         common = [size for size in range(1, min(height, width) + 1) if height % size == 0 == width % size]

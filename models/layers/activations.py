@@ -8,9 +8,6 @@ from jaxtyping import Array, Float
 
 from models.base import unknown
 
-SQRT_2_OVER_PI = 0.7978845608028654
-CUBIC = 0.044715
-
 
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Gaussian error linear unit, exact: ``x Φ(x)``, Φ the standard normal distribution function.

@@ -4,9 +4,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from models.layers.dense import matmul
+
 
 class Embedding(nn.Module):
-    """A vector for each token.
+    """A vector for each token (Bengio et al. 2003, "A neural probabilistic language model", section 2).
 
     Attributes:
         vocabulary: number of tokens.
@@ -26,6 +28,18 @@ class Embedding(nn.Module):
         """The vectors of these tokens."""
         return jnp.take(self.embedding, tokens, axis=0)
 
+    def project(
+        self, tokens: Int[Array, "*batch"], kernel: Float[Array, "features outputs"]
+    ) -> Float[Array, "*batch outputs"]:
+        """The vectors of these tokens times a kernel.
+
+        Where the vocabulary is smaller than the sequence, the product is with the whole table, and its
+        rows are gathered: ``(E W)[tokens]`` for ``E[tokens] W``.
+        """
+        if self.vocabulary < tokens.size:
+            return jnp.take(matmul(self.embedding, kernel), tokens, axis=0)
+        return matmul(self(tokens), kernel)
+
     def attend(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch vocabulary"]:
         """Logits of a tied output layer: inner products with every vector (Press and Wolf 2017)."""
-        return x @ self.embedding.T
+        return matmul(x, self.embedding.T)

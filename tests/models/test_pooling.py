@@ -48,7 +48,7 @@ def test_ties_go_to_the_first_maximum():
 
 
 def test_every_gradient_arrives_when_inputs_are_computed_in_the_same_program():
-    """A maximum found by equality with a value that was computed twice, and rounded twice, would be lost."""
+    """Inputs that are a multiply-add in the same program: each window passes its gradient on, whole and once."""
     x, scale, shift = draw(0, 8, 12, 12, 16), draw(1, 8, 12, 12, 16), draw(2, 8, 12, 12, 16)
     gradient = jax.jit(jax.grad(lambda shift: max_pool(x * scale + shift).sum()))(shift)
     np.testing.assert_array_equal(gradient.reshape(8, 6, 2, 6, 2, 16).sum((2, 4)), 1.0)
