@@ -276,12 +276,15 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """The configuration that :func:`to_dict` wrote.
 
     Raises:
-        BadInput: unknown sections, names or fields, or values out of range.
+        BadInput: unknown or absent sections, names or fields, or values out of range.
     """
     sections: dict[str, Configuration] = {}
-    for section, content in values.items():
+    for section in (*SECTIONS, *values):
         if section not in fields(Config):
             raise unknown("configuration section", section, fields(Config))
+        content = values.get(section)
+        if not isinstance(content, Mapping) or (section in SECTIONS and "name" not in content):
+            raise BadInput(f"{section}={content!r} must be a section of a configuration, its fields by name")
         content = dict(content)
         if section in SECTIONS:
             package, kind = SECTIONS[section]

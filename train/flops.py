@@ -5,7 +5,7 @@ network would seem as cheap as one of its steps. Here a scan counts its length t
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,20 +16,31 @@ def count(function: Callable[..., Any], *arguments: Any) -> float:
     """Operations of the matrix products and convolutions in one call (a multiply-add is two).
 
     Element-wise work is left out, as is usual where models are compared (Kaplan et al. 2020,
-    section 2.1). A ``while`` loop of unknown length counts once; of several branches, the dearest.
+    section 2.1), and so is what no result depends on, which XLA removes (the gradient with respect
+    to a network's inputs). A ``while`` loop of unknown length counts once; of several branches, the
+    dearest.
 
     Args:
         function: a function of arrays, traced but not compiled or run.
         arguments: its arguments, or their shapes (``jax.ShapeDtypeStruct``).
     """
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
+    return _count(jaxpr, [True] * len(jaxpr.outvars))
 
 
-def _count(jaxpr: core.Jaxpr) -> float:
-    return sum(_equation(equation) for equation in jaxpr.eqns)
+def _count(jaxpr: core.Jaxpr, wanted: Sequence[bool]) -> float:
+    """Operations that the wanted ones of the results depend on."""
+    live = {id(variable) for variable, is_wanted in zip(jaxpr.outvars, wanted, strict=True) if is_wanted}
+    total = 0.0
+    for equation in reversed(jaxpr.eqns):
+        used = [id(variable) in live for variable in equation.outvars]
+        if any(used) or equation.effects:
+            total += _equation(equation, used)
+            live.update(map(id, equation.invars))
+    return total
 
 
-def _equation(equation: Any) -> float:
+def _equation(equation: Any, used: Sequence[bool]) -> float:
     name = equation.primitive.name
     if name == "dot_general":
         (contracted, _), _ = equation.params["dimension_numbers"]
@@ -39,7 +50,13 @@ def _equation(equation: Any) -> float:
         kernel = equation.invars[1].aval
         outputs = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
         return 2.0 * (kernel.size / outputs) * equation.outvars[0].aval.size
-    inner = [_count(sub) for value in equation.params.values() for sub in _jaxprs(value)]
+    # The results of a loop's body feed its next round, so all of them may be needed.
+    is_loop = name in ("scan", "while")
+    inner = [
+        _count(sub, [True] * len(sub.outvars) if is_loop or len(sub.outvars) != len(used) else used)
+        for value in equation.params.values()
+        for sub in _jaxprs(value)
+    ]
     if name == "cond":
         return max(inner)
     return sum(inner) * (equation.params["length"] if name == "scan" else 1)

@@ -48,17 +48,17 @@ class Table:
         """Cut off what a crash left unfinished, and check that the columns are the expected ones."""
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            os.truncate(self.path, len(whole))
-        if whole:
-            header = next(csv.reader([whole.split(b"\n", 1)[0].decode()]), [])
-            if tuple(header) == self.columns:
-                return
+        header = next(csv.reader([whole.split(b"\n", 1)[0].decode(errors="replace")]), [])
+        is_ours = tuple(header) == self.columns
+        if whole and not is_ours:
             if self.optional is None or not set(self.columns) - set(self.optional) <= set(header):
                 raise BadInput(
                     f"{self.path} has other columns than this version writes; choose another --workdir "
                     "or move the folder away"
                 )
+        if len(whole) < len(content):
+            os.truncate(self.path, len(whole))
+        if whole and not is_ours:
             self._widen(header)
 
     def _widen(self, header: Sequence[str]) -> None:

@@ -59,6 +59,17 @@ def run(monkeypatch, tmp_path):
 
 
 @pytest.fixture
+def plain_report(monkeypatch):
+    """A report without figures, which take seconds and have tests of their own."""
+
+    def fill(folder, summary, curves):
+        folder.mkdir()
+        (folder / "index.html").write_text("report")
+
+    monkeypatch.setattr("experiments.report.folder._fill", fill)
+
+
+@pytest.fixture
 def populations(monkeypatch):
     """The trials of each population that was made, which is each program that was compiled."""
     made = []
@@ -94,6 +105,7 @@ def test_the_tables_that_come_back_are_those_on_the_disk(run, tmp_path):
         assert (tmp_path / "tiny" / "report" / name).stat().st_size
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_a_second_run_does_nothing_and_reports_the_same(run, tmp_path, populations):
     run()
     files = {path: path.read_bytes() for path in (tmp_path / "tiny").rglob("*.csv")}
@@ -107,6 +119,7 @@ def test_a_second_run_does_nothing_and_reports_the_same(run, tmp_path, populatio
     assert {path: path.read_bytes() for path in files} == files
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_more_seeds_and_arms_run_only_what_is_new(run, tmp_path, populations):
     run(arms=["slow"])
     assert populations == [["plain-s0", "plain-s1", "slow-s0", "slow-s1"]]
@@ -128,6 +141,7 @@ def test_more_seeds_and_arms_run_only_what_is_new(run, tmp_path, populations):
     assert populations == []
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_an_arm_with_fields_of_its_own_may_come_later(run, tmp_path, monkeypatch):
     from models import cnn
 
@@ -142,6 +156,7 @@ def test_an_arm_with_fields_of_its_own_may_come_later(run, tmp_path, monkeypatch
     assert len(run(arms=[]).trials) == 2
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_overrides_may_be_values(run):
     result = run(arms=[], seeds=1, overrides={"model.width": 5, "optimizer.learning_rate": 0.5})
     config = json.loads(result.trials["config"][0])
@@ -161,6 +176,7 @@ def break_width(monkeypatch, width: int, error: BaseException):
     monkeypatch.setattr(Population, "init", init)
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_a_population_that_crashes_leaves_the_others_alone_and_is_tried_again(run, tmp_path, monkeypatch, populations):
     with monkeypatch.context() as broken:
         break_width(broken, 8, RuntimeError("no luck\ntoday"))
@@ -215,6 +231,7 @@ with filelock.FileLock(sys.argv[1]):
 """
 
 
+@pytest.mark.usefixtures("plain_report")
 def test_a_folder_in_which_a_process_works_is_refused(run, tmp_path):
     (tmp_path / "tiny").mkdir()
     holder = subprocess.Popen(

@@ -204,3 +204,13 @@ def test_bad_shapes(changes, shapes, message):
 def test_bad_configurations(field):
     with pytest.raises(BadInput, match=next(iter(field))):
         transformer.Config(**field)
+
+
+def test_gpt2_small_has_124_million_parameters() -> None:
+    config = transformer.Config(width=768, depth=12, heads=12, feedforward=3072, tie_embeddings=True)
+    shapes = Shapes(inputs=(1024,), vocabulary=50_257, outputs=50_257, per_position=True)
+    model = models.build(config, shapes)
+    tokens = jax.ShapeDtypeStruct((1, 1024), jnp.int32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), tokens)  # nothing is allocated
+    # Radford et al. 2019, as released.
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 124_439_808

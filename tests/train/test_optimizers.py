@@ -144,9 +144,7 @@ def test_clipping_scales_down_to_the_norm_and_leaves_smaller_gradients_alone(bas
     params, (gradient,) = gradients(1)
     norm = np.sqrt(sum((leaf.astype(np.float64) ** 2).sum() for leaf in jax.tree.leaves(gradient)))
     for limit, factor in [(norm / 4, 0.25), (norm * 2, 1.0)]:
-        config = configure(
-            base, "sgd", **{"regularisation.clip_norm": float(limit), "optimizer.weight_decay": 0.0}
-        )
+        config = configure(base, "sgd", **{"regularisation.clip_norm": float(limit), "optimizer.weight_decay": 0.0})
         optimizer = _optimizer(config, traced(config), params)
         updates, _ = optimizer.update(gradient, optimizer.init(params), params)
         for update, g in zip(jax.tree.leaves(updates), jax.tree.leaves(gradient), strict=True):

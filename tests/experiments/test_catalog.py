@@ -1,0 +1,166 @@
+"""Every study of the catalog: that it can run, says what it must, and keeps what it promises."""
+
+import dataclasses
+import string
+
+import jax
+import numpy as np
+import pytest
+from jax._src import monitoring
+
+from experiments import plan, runner
+from experiments.__main__ import main
+from experiments.study import PRESETS, Study
+from models.base import Shapes
+from train import data
+from train.config import Config
+from train.cost import cost
+from train.data.characters import Texts, language_modelling
+from train.data.sampling import ShuffledExamples
+from train.data.task import Task, Test, Train, Validation
+
+STUDIES = plan.study_names()
+
+
+def mnist_shaped(config) -> Task:
+    """A task of the shapes of MNIST, which must be downloaded."""
+    split = {"inputs": np.zeros((256, 28, 28, 1), np.float32), "targets": np.zeros(256, np.int32)}
+    return Task(
+        name="mnist",
+        shapes=Shapes(inputs=(28, 28, 1), vocabulary=None, outputs=10, per_position=False),
+        objective="classification",
+        sampler=ShuffledExamples(),
+        train=Train(split),
+        validation=Validation(split),
+        test=Test(split),
+        facts={},
+    )
+
+
+def shakespeare_shaped(config) -> Task:
+    """A task with the 65 characters of tiny Shakespeare, which must be downloaded."""
+    text = (string.ascii_letters + "\n !$&',-.3:;?") * 40
+    return language_modelling("tinyshakespeare", (), Texts(text, text, text), config=config, least=1)
+
+
+STAND_INS = {"mnist": mnist_shaped, "tinyshakespeare": shakespeare_shaped}
+
+
+@pytest.fixture(scope="module")
+def task_of():
+    """The task of a configuration, loaded once; of the right shapes where it would be downloaded."""
+    tasks = {}
+
+    def load(config: Config) -> Task:
+        if config.data not in tasks:
+            stand_in = STAND_INS.get(config.data.name)
+            tasks[config.data] = stand_in(config.data) if stand_in else data.load(config.data, None)
+        return tasks[config.data]
+
+    return load
+
+
+def test_the_stand_ins_have_the_shapes_of_what_they_stand_for():
+    assert shakespeare_shaped(plan.load("char_lm", "full").baseline.data).shapes.vocabulary == 66
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_can_run_at_every_preset(name, preset, task_of):
+    study = plan.load(name, preset)
+    assert (study.name, study.preset) == (name, preset)
+    resolved = plan.resolve(study)
+    assert resolved.study.claims == study.claims != ()
+    tasks = {config: task_of(config) for config in resolved.configs.values()}
+    runner.check_metric(resolved, tasks)
+    for config, task in tasks.items():
+        assert cost(config, task).parameters > 0
+    assert study.metric.column.startswith("test_")
+    assert study.metric.curve.startswith("validation_")
+
+
+@pytest.mark.parametrize("preset", ["cpu", "full"])
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_has_seeds_enough_for_its_test(name, preset):
+    study = plan.load(name, preset)
+    # The least p-value of n paired seeds, under Holm's correction for all arms.
+    assert 2 / 2**study.seeds * len(study.arms) < 0.05
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_head_of_a_study_is_complete(name):
+    about = plan.about(name)
+    assert set(about.time) == set(PRESETS)
+    assert all((about.group, about.claim, about.source, *about.time.values()))
+    assert about.claim.endswith(".")
+    module = plan._file(name)
+    assert f"python -m experiments --experiment={name}" in module.__doc__
+    assert "Expected:" in module.__doc__
+
+
+def parameters(study: Study, task_of) -> dict[str, int]:
+    configs = plan.resolve(study).configs
+    return {name: cost(config, task_of(config)).parameters for name, config in configs.items()}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_char_lm_compares_networks_of_one_size(preset, task_of):
+    sizes = parameters(plan.load("char_lm", preset), task_of)
+    assert max(sizes.values()) <= 1.03 * min(sizes.values()), sizes
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_cnn_of_architectures_has_at_most_a_third_of_the_parameters(preset, task_of):
+    sizes = parameters(plan.load("architectures", preset), task_of)
+    assert 3 * sizes["cnn"] <= sizes["mlp"], sizes
+
+
+@pytest.fixture
+def compiled():
+    """The names of the functions that XLA was asked to compile."""
+    names = []
+
+    def listen(event: str, seconds: float, **facts) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(facts.get("fun_name", ""))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    monitoring._unregister_event_duration_listener_by_callback(listen)
+
+
+def test_a_study_compiles_once_for_each_architecture(compiled, monkeypatch, tmp_path, task_of):
+    study = plan.load("architectures", "smoke")
+    changes = [
+        ("data.train_examples", "64"),
+        ("training.steps", "2"),
+        ("training.batch_size", "8"),
+        ("training.evaluate_every", "2"),
+        ("schedule.warmup_steps", "1"),
+        ("optimizer.name", "adamw"),
+        ("model.width", "8"),
+    ]
+    arms = {
+        "fast": {"optimizer.learning_rate": 0.1},
+        "decayed": {"optimizer.weight_decay": 0.3},
+        "dropped": {"model.dropout_rate": 0.4},
+        "wide": {"model.width": 16},
+        "wide_and_fast": {"model.width": 16, "optimizer.learning_rate": 0.1},
+    }
+    monkeypatch.setattr("experiments.report.folder._fill", lambda folder, summary, curves: folder.mkdir())
+    study = dataclasses.replace(study, arms=arms, claims=())
+    monkeypatch.setattr(runner, "load", lambda name, preset: study)
+    result = runner.run("architectures", preset="smoke", seeds=3, overrides=changes, workdir=tmp_path)
+    assert set(result.trials["status"]) == {"ok"}
+    assert len(result.trials) == 18
+    programs = [name for name in compiled if "on_device" in name]
+    # init, advance and the two evaluations, for each of two widths; 18 trials differ in values alone.
+    assert len(programs) == 2 * 4, compiled
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_smoke_preset_runs_end_to_end(name, tmp_path, capsys):
+    assert main([f"--experiment={name}", "--preset=smoke", f"--workdir={tmp_path}"]) == 0
+    assert "No evidence" in capsys.readouterr().out
+    assert (tmp_path / name / "report" / "index.html").exists()
