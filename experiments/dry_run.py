@@ -56,7 +56,12 @@ def show(plan: Plan, data_dir: str | None, console: Console) -> None:
 
 def _arms(plan: Plan, spent: Mapping[str, Cost], tasks: Mapping[Config, Task]) -> Table:
     """A row for each arm."""
-    table = Table(title=f"{plan.study.name} ({plan.study.preset}); memory of all trials", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = Table(
+        title=f"{plan.study.name} ({plan.study.preset}); memory of all trials",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+    )
     for column in ("arm", "strategy"):
         table.add_column(column, overflow="fold")
     for column in ("trials", "steps", "parameters", "FLOP/step", "states", "data"):

@@ -53,7 +53,9 @@ def _cache_compilations() -> None:
         return
     folder = cache_folder() / "programs"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.parent.parent.mkdir(parents=True, exist_ok=True)
+        for private in (folder.parent, folder):
+            private.mkdir(mode=0o700, exist_ok=True)
         status = folder.stat()
     except OSError as error:
         logger.warning("no compilation cache: %s", error)

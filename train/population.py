@@ -186,7 +186,9 @@ class Population:
     def _over_lanes(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def on_device(first: Any, rest: tuple, shared: tuple) -> Any:
             lanes = (first, *rest)
-            if self.strategy == "vectorised":
+            # Batched factorisations (orthogonal kernels) deadlock in jaxlib's CPU thread pool, so lanes
+            # are initialised one after another.
+            if self.strategy == "vectorised" and function != self._init_lane:
                 return jax.vmap(lambda lane: function(*lane, *shared))(lanes)
             return jax.lax.map(lambda lane: function(*lane, *shared), lanes)
 

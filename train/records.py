@@ -50,12 +50,12 @@ class Table:
         whole = content[: content.rfind(b"\n") + 1]
         header = next(csv.reader([whole.split(b"\n", 1)[0].decode(errors="replace")]), [])
         is_ours = tuple(header) == self.columns
-        if whole and not is_ours:
-            if self.optional is None or not set(self.columns) - set(self.optional) <= set(header):
-                raise BadInput(
-                    f"{self.path} has other columns than this version writes; choose another --workdir "
-                    "or move the folder away"
-                )
+        can_widen = self.optional is not None and set(self.columns) - set(self.optional) <= set(header)
+        if whole and not is_ours and not can_widen:
+            raise BadInput(
+                f"{self.path} has other columns than this version writes; choose another --workdir "
+                "or move the folder away"
+            )
         if len(whole) < len(content):
             os.truncate(self.path, len(whole))
         if whole and not is_ours:

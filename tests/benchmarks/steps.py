@@ -303,6 +303,12 @@ def main() -> None:
     if strangers := set(models) - set(benchmarked()):
         raise SystemExit(f"no such models: {', '.join(sorted(strangers))}; there are {', '.join(benchmarked())}")
     cores = sorted(os.sched_getaffinity(0))
+    if os.getloadavg()[0] > 0.5:
+        print(
+            f"warning: load is {os.getloadavg()[0]:.1f}; PyTorch's two threads spin while they wait for each other, "
+            "and look up to 100 times slower than they are when another process takes a core",
+            file=sys.stderr,
+        )
     print(
         "| model | parameters | batch | threads | PyTorch, ms (form) | Paribus, ms | PyTorch / Paribus [least, most]",
         end="",

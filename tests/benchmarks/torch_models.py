@@ -98,12 +98,12 @@ class Block(nn.Module):
         width = config.width
         self.heads, self.causal = config.heads, causal
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.queries_keys_values = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.queries_keys_values = nn.Linear(width, 3 * width, bias=config.use_bias)
+        self.out = nn.Linear(width, width, bias=config.use_bias)
         self.feedforward = nn.Sequential(
-            nn.Linear(width, config.feedforward),
+            nn.Linear(width, config.feedforward, bias=config.use_bias),
             ACTIVATIONS[config.activation](),
-            nn.Linear(config.feedforward, width),
+            nn.Linear(config.feedforward, width, bias=config.use_bias),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,7 +131,8 @@ class Transformer(nn.Module):
             size = config.patch_size
             height, width, channels = shapes.inputs
             positions = (height // size) * (width // size)
-            self.inputs = nn.Sequential(Patches(size), nn.Linear(size**2 * channels, config.width))
+            project = nn.Linear(size**2 * channels, config.width, bias=config.use_bias)
+            self.inputs = nn.Sequential(Patches(size), project)
         self.positions = nn.Parameter(0.02 * torch.randn(positions, config.width))
         self.blocks = nn.Sequential(*(Block(config, shapes.per_position) for _ in range(config.depth)))
         self.norm = nn.LayerNorm(config.width)

@@ -6,7 +6,6 @@ import string
 import jax
 import numpy as np
 import pytest
-from jax._src import monitoring
 
 from experiments import plan, runner
 from experiments.__main__ import main
@@ -126,7 +125,7 @@ def compiled():
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     yield names
-    monitoring._unregister_event_duration_listener_by_callback(listen)
+    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_a_study_compiles_once_for_each_architecture(compiled, monkeypatch, tmp_path, task_of):

@@ -209,7 +209,7 @@ def test_bad_configurations(field):
 def test_gpt2_small_has_124_million_parameters() -> None:
     config = transformer.Config(width=768, depth=12, heads=12, feedforward=3072, tie_embeddings=True)
     shapes = Shapes(inputs=(1024,), vocabulary=50_257, outputs=50_257, per_position=True)
-    model = models.build(config, shapes)
+    model = build(config, shapes)
     tokens = jax.ShapeDtypeStruct((1, 1024), jnp.int32)
     variables = jax.eval_shape(model.init, jax.random.key(0), tokens)  # nothing is allocated
     # Radford et al. 2019, as released.

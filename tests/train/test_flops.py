@@ -31,7 +31,7 @@ def test_a_perceptron():
 def test_the_gradient_of_a_perceptron_costs_twice_its_forward_pass_but_for_the_inputs():
     shapes = Shapes(inputs=(24,), vocabulary=None, outputs=3, per_position=False)
     apply, variables, inputs = forward(mlp.Config(depth=2, width=7), shapes)
-    gradient = jax.grad(lambda variables, inputs: apply(variables, inputs).sum())
+    gradient = jax.grad(lambda variables, inputs: (apply(variables, inputs) ** 2).sum())
     first, rest = 24 * 7, 7 * 7 + 7 * 3
     assert flops.count(gradient, variables, inputs) == 2 * BATCH * (2 * first + 3 * rest)
 

@@ -1,0 +1,130 @@
+"""The train step is pure, learns, and is tied to no platform."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.base import plugin_names
+from train.config import Trial, leaves, replace, traced_paths
+from train.population import Population
+from train.step import make_step, path_name
+
+FAMILIES = {
+    "mlp": {"model.width": 8},
+    "cnn": {"model.channels": (4,)},
+    "rnn": {"model.width": 8},
+    "transformer": {"model.width": 8, "model.depth": 1, "model.heads": 2, "model.feedforward": 16},
+}
+ALL_ON = {
+    "model.dropout_rate": 0.1,
+    "optimizer.name": "adamw",
+    "schedule.name": "warmup_cosine",
+    "schedule.warmup_steps": 3,
+    "regularisation.label_smoothing": 0.1,
+    "regularisation.l1": 1e-4,
+    "regularisation.l2": 1e-4,
+    "regularisation.clip_norm": 1.0,
+}
+
+
+def configure(base, family, **changes):
+    return replace(base, {"model.name": family} | FAMILIES[family] | changes)
+
+
+def traced(config):
+    values: dict = {}
+    for path in traced_paths([config]):
+        section, _, name = path.partition(".")
+        values.setdefault(section, {})[name] = jnp.float32(dict(leaves(config))[path].value)
+    return values
+
+
+def batch_of(task):
+    arrays = {name: jnp.asarray(array) for name, array in task.train.arrays.items()}
+    return task.sampler.gather(arrays, jnp.arange(8))
+
+
+def test_every_family_is_tested():
+    assert set(plugin_names("models")) <= set(FAMILIES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_fits_one_batch(family, base, images):
+    config = configure(base, family, **{"optimizer.name": "adam", "optimizer.learning_rate": 0.01})
+    step, values, batch = make_step(config, images.shapes, images.objective), traced(config), batch_of(images)
+    state = start = jax.jit(step.init)(jnp.uint32(0), values, batch)
+    train = jax.jit(step.train)
+    losses = []
+    for number in range(40):
+        state = train(state._replace(loss_sum=jnp.float32(0)), values, batch, {}, jnp.int32(number))
+        losses.append(float(state.loss_sum))
+    assert losses[-1] < 0.5 * losses[0]
+    assert state.diverged_step == -1
+    measured = step.measure(state, values, batch)
+    assert measured["loss"] / measured["weight"] < losses[0]
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), start.params, state.params)
+    still = [path_name(path) for path, has_moved in jax.tree_util.tree_leaves_with_path(moved) if not has_moved]
+    assert not still, f"these parameters have no gradient: {still}"
+
+
+def test_the_step_is_a_pure_function_of_its_arguments(base, images):
+    config = configure(base, "mlp", **ALL_ON)
+    step, values, batch = make_step(config, images.shapes, images.objective), traced(config), batch_of(images)
+    state = step.init(jnp.uint32(0), values, batch)
+    before = jax.tree.map(np.array, state)
+    train = jax.jit(step.train)
+    keys = [{"dropout": jax.random.key(seed)} for seed in (1, 1, 2)]
+    first, again, other = (train(state, values, batch, key, jnp.int32(5)) for key in keys)
+    jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.array, state))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert first.loss_sum != other.loss_sum  # another key drops other units
+
+
+def test_the_first_step_whose_loss_is_not_finite_is_kept(base, images):
+    step, values, batch = make_step(base, images.shapes, images.objective), traced(base), batch_of(images)
+    state = step.init(jnp.uint32(0), values, batch)
+    train = jax.jit(step.train)
+    bad = batch._replace(inputs=batch.inputs.at[0].set(jnp.nan))
+    for number, (given, expected) in enumerate([(batch, -1), (bad, 1), (batch, 1), (bad, 1)]):
+        state = train(state, values, given, {}, jnp.int32(number))
+        assert state.diverged_step == expected
+
+
+def test_measuring_drops_nothing_and_needs_no_key(base, images):
+    config = configure(base, "mlp", **{"model.dropout_rate": 0.5})
+    plain = make_step(base, images.shapes, images.objective)
+    step, batch = make_step(config, images.shapes, images.objective), batch_of(images)
+    state = step.init(jnp.uint32(0), traced(config), batch)
+    assert step.measure(state, traced(config), batch) == plain.measure(state, {}, batch)
+
+
+@pytest.mark.parametrize("platforms", [("cpu", "cuda", "tpu")], ids="-".join)
+@pytest.mark.parametrize("kind", ["images", "text"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_step_and_the_whole_program_lower_for_every_platform(family, kind, platforms, base, request):
+    if kind == "text" and family in ("mlp", "cnn"):
+        pytest.skip("takes real inputs, not tokens")
+    task = request.getfixturevalue(kind)
+    config = configure(base, family, **ALL_ON, **{"execution.spread": False})
+    step, values, batch = make_step(config, task.shapes, task.objective), traced(config), batch_of(task)
+    state = jax.eval_shape(step.init, jnp.uint32(0), values, batch)
+    keys = {"dropout": jax.random.key(0)}
+    exported = jax.export.export(jax.jit(step.train), platforms=platforms)(state, values, batch, keys, jnp.int32(0))
+    assert exported.platforms == platforms
+
+    trials = [Trial(arm="a", seed=seed, config=config) for seed in (0, 1)]
+    population = Population(trials, traced_paths([config]), task)
+    states = jax.eval_shape(
+        lambda lanes: jax.vmap(lambda lane: step.init(lane.seed, values, batch))(lanes), population.lanes
+    )
+    bounds = (np.int32(0), np.int32(3))
+    for strategy, function in [
+        ("sequential", population._advance_sequential),
+        ("vectorised", population._advance_vectorised),
+    ]:
+        population.strategy = strategy
+        program = jax.jit(population._over_lanes(function))
+        shared = (dict(task.train.arrays), *bounds)
+        exported = jax.export.export(program, platforms=platforms)(states, (population.lanes,), shared)
+        assert exported.platforms == platforms
