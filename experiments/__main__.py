@@ -20,7 +20,7 @@ from rich.logging import RichHandler
 from experiments import listing, plan
 from experiments.study import PRESETS
 from models.base import BadInput, unknown
-from train.signals import Interrupted, terminable
+from train.signals import Interrupted, deferred, terminable
 
 OPTIONS = flags.FlagValues()
 flags.DEFINE_string("experiment", None, "The study to run: a name that --list shows.", flag_values=OPTIONS)
@@ -118,10 +118,12 @@ def _run(overrides: list[tuple[str, str]], console: Console) -> int:
     name, arms = OPTIONS.experiment, OPTIONS.arms
     if name not in plan.study_names():
         raise unknown("experiment", name, plan.study_names())
-    from experiments import dry_run, runner
+    with deferred():
+        from experiments import dry_run, runner
 
+        study = plan.load(name, OPTIONS.preset)
     if OPTIONS.dry_run:
-        resolved = plan.resolve(plan.load(name, OPTIONS.preset), seeds=OPTIONS.seeds, arms=arms, overrides=overrides)
+        resolved = plan.resolve(study, seeds=OPTIONS.seeds, arms=arms, overrides=overrides)
         dry_run.show(resolved, OPTIONS.data_dir, console)
         return 0
     result = runner.run(

@@ -24,6 +24,27 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, old)
 
 
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """While it is entered, SIGINT and SIGTERM wait; KeyboardInterrupt is raised at its end if one came.
+
+    For the loading of compiled modules: an exception in the middle of jaxlib's kills the process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    old = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+    if arrived:
+        raise KeyboardInterrupt
+
+
 class Interrupted(Exception):
     """A stop was asked for; everything is saved, and the same command goes on."""
 

@@ -10,6 +10,10 @@ import pytest
 
 from train.checkpoints import Checkpoints, digest
 
+# Reading a damaged checkpoint ends while TensorStore still reads its other arrays; what then finds its
+# event loop closed is reported from a thread of TensorStore's own, in whichever test runs by then.
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning")
+
 
 class Tree(NamedTuple):
     params: Any

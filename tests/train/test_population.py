@@ -11,7 +11,12 @@ from models.base import BadInput
 from train.config import program_key, replace, traced_paths
 from train.population import Population, choose_strategy, group, study_traced_paths
 
-WAYS = [(strategy, spread) for strategy in ("vectorised", "sequential") for spread in (True, False)]
+WAYS = [
+    ("vectorised", True),
+    ("sequential", True),
+    pytest.param("vectorised", False, marks=pytest.mark.slow),
+    pytest.param("sequential", False, marks=pytest.mark.slow),
+]
 ways = pytest.mark.parametrize(("strategy", "spread"), WAYS)
 ARMS = (
     {"optimizer.learning_rate": 0.05},
