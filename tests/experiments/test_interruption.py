@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from train.signals import Stop, terminable
+from train.signals import Stop, deferred, terminable
 
 ROOT = Path(__file__).parents[2]
-STEPS = 1500
+STEPS = 3000
 COMMAND = (
     *("-m", "experiments", "--experiment=architectures", "--preset=smoke", "--arms="),
     *("--config.model.width=16", f"--config.training.steps={STEPS}", "--config.training.evaluate_every=100"),
@@ -55,11 +55,12 @@ def last_step(folder: Path) -> int:
     return max((int(step) for step in steps if step), default=-1)
 
 
-def stop_after(step: int, workdir: Path, number: int) -> tuple[int, str]:
-    """Send a signal once the evaluation at this step has been recorded; the exit status and standard error."""
+def stop(workdir: Path, number: int) -> tuple[int, str]:
+    """Send a signal once another evaluation has been recorded; the exit status and standard error."""
+    before = last_step(workdir / "architectures")
     with start(workdir) as process:
         deadline = time.monotonic() + 300
-        while last_step(workdir / "architectures") < step:
+        while last_step(workdir / "architectures") <= before:
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -72,10 +73,9 @@ def test_a_run_that_was_stopped_four_times_is_the_run_that_was_not(tmp_path, kil
     workdir = tmp_path / "stopped"
     folder = workdir / "architectures"
 
-    assert stop_after(0, workdir, signal.SIGKILL)[0] == -signal.SIGKILL
     reached = []
-    for number, step in ((signal.SIGINT, 100), (signal.SIGTERM, 300), (signal.SIGKILL, 600)):
-        status, errors = stop_after(step, workdir, number)
+    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        status, errors = stop(workdir, number)
         if number == signal.SIGKILL:
             assert status == -number
         else:
@@ -121,6 +121,19 @@ def test_the_first_signal_asks_and_the_second_insists():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_deferred_interrupts_afterwards(number):
+    before = signal.getsignal(number)
+    done = []
+    with pytest.raises(KeyboardInterrupt), deferred():
+        os.kill(os.getpid(), number)
+        done.append(True)
+    assert done
+    assert signal.getsignal(number) == before
+    with deferred():
+        pass
 
 
 def test_terminable_makes_sigterm_an_interruption_and_puts_the_old_handler_back():

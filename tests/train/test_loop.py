@@ -9,7 +9,7 @@ import pytest
 
 from train import loop
 from train.checkpoints import Checkpoints
-from train.config import digest, from_dict, program_key, traced_paths, values
+from train.config import digest, from_dict, traced_paths, values
 from train.cost import cost
 from train.data.task import Test
 from train.loop import Files, Watch, crashed_rows, run_population
@@ -32,7 +32,7 @@ class Crash(Exception):
 def populate(trials, task):
     """Two lanes that learn and one that diverges, on two devices; compiled once for all the tests."""
     population = Population(trials, traced_paths([trial.config for trial in trials]), task)
-    population._programs = PROGRAMS.setdefault(program_key(population.config), {})
+    population._programs = PROGRAMS.setdefault(digest(population.config), {})
     return population
 
 
