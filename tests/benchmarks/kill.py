@@ -83,12 +83,24 @@ def arrays(folder: Path) -> dict[str, np.ndarray]:
     return result
 
 
+def unequal(ours: list[dict[str, str]], theirs: list[dict[str, str]]) -> list[str]:
+    """Where two tables differ: in their length, or the first row that does and its columns."""
+    if len(ours) != len(theirs):
+        return [f"{len(ours)} rows for {len(theirs)}"]
+    for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+        columns = [key for key in {**mine, **other} if mine.get(key) != other.get(key)]
+        if columns or list(mine) != list(other):
+            return [
+                f"row {index} {column}: {mine.get(column)} for {other.get(column)}" for column in columns or ["order"]
+            ]
+    return []
+
+
 def differences(folder: Path, reference: Path) -> list[str]:
     """What is not the same in two folders of a study."""
     result = []
     for name in ("trials.csv", "curves.csv", "report/table.csv"):
-        if rows(folder / name) != rows(reference / name):
-            result.append(name)
+        result += [f"{name} {what}" for what in unequal(rows(folder / name), rows(reference / name))]
     ours, theirs = arrays(folder), arrays(reference)
     if set(ours) != set(theirs):
         return [*result, f"checkpoints {sorted(set(ours) ^ set(theirs))}"]
