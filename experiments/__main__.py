@@ -121,7 +121,7 @@ def _run(overrides: list[tuple[str, str]], console: Console) -> int:
     with deferred():
         from experiments import dry_run, runner
 
-        study = plan.load(name, OPTIONS.preset)
+        study = runner.load(name, OPTIONS.preset)
     if OPTIONS.dry_run:
         resolved = plan.resolve(study, seeds=OPTIONS.seeds, arms=arms, overrides=overrides)
         dry_run.show(resolved, OPTIONS.data_dir, console)
