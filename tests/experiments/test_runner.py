@@ -48,7 +48,8 @@ def tiny(preset: str = "smoke") -> Study:
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    monkeypatch.setattr(runner, "load", lambda name, preset: tiny(preset))
+    for place in ("experiments.runner.load", "experiments.plan.load"):
+        monkeypatch.setattr(place, lambda name, preset: tiny(preset))
 
     def call(**options) -> runner.Result:
         return experiments.run(
