@@ -36,6 +36,29 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> BadInput:
     return BadInput(f"unknown {kind} {name!r}{hint} Valid: {', '.join(valid) or 'none'}")
 
 
+def check_divides(part: str, size: int, whole: str, total: int, *, otherwise: str = "") -> None:
+    """Refuse a size that does not divide another, and name the nearest that do.
+
+    Args:
+        part: name of the field that must divide, such as ``heads``.
+        size: its value, at least 1.
+        whole: name of what it must divide, such as ``width``.
+        total: its value, at least 1.
+        otherwise: what else would be right, for the message.
+
+    Raises:
+        BadInput: there is a remainder.
+    """
+    if total % size == 0:
+        return
+    # Not every divisor: a number that was typed wrongly may have 20 digits.
+    below = next((near for near in range(size, max(0, size - 10_000), -1) if total % near == 0), 1)
+    above = next((near for near in range(size, min(total, size + 10_000)) if total % near == 0), total)
+    nearest = f"{below}" if below == above else f"{below} and {above}"
+    message = f"{part}={size} must divide {whole}={total}; nearest: {nearest}"
+    raise BadInput(f"{message}, {otherwise}" if otherwise else message)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Bounds:
     """Allowed range of a number (each bound optional; all elements of a tuple must satisfy it)."""
@@ -235,24 +258,57 @@ class Shapes:
             (height, width, channels), ``(64,)`` for 64 tokens.
         vocabulary: number of distinct tokens where inputs are integers, None where they are real.
         outputs: size of the last axis of the outputs (classes, or the vocabulary).
-        per_position: one output for every position of the sequence (language modelling), or one
-            for each example (classification).
+        per_position: one output for every position of the sequence (language modelling, tagging),
+            or one for each example (classification).
+        causal: the output at a position may depend on inputs up to that position only (language
+            modelling from left to right); needs ``per_position``.
+        target: most positions of the target sequence, where the task maps one sequence to another
+            (translation): inputs are then a :class:`models.inputs.Pair`, ``inputs`` and ``vocabulary``
+            are those of the source, and there is one output for every position of the target, causal
+            in the target. None elsewhere.
     """
 
     inputs: tuple[int, ...]
     vocabulary: int | None
     outputs: int
     per_position: bool
+    causal: bool = False
+    target: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the fields fit each other.
+
+        Raises:
+            ValueError: causal outputs, or outputs of a target, that are not one a position.
+        """
+        if not self.per_position and (self.causal or self.target is not None):
+            raise ValueError("causal outputs and outputs of a target are one for every position: per_position=True")
 
 
 class Model(NamedTuple):
-    """A model as the trainer sees it: two pure functions.
+    """A model as the trainer sees it: pure functions of its variables.
 
-    ``init(key, inputs) -> variables`` and ``apply(variables, inputs, *, train, rngs,
-    hyperparameters) -> (outputs, batch_stats)``. ``variables`` holds ``params`` and, where the
-    model normalises by batch, ``batch_stats``. ``hyperparameters`` maps names of the config's
-    traced fields to scalars; a field that is absent keeps the config's own value.
+    ``variables`` holds ``params`` and, where the model normalises by batch, ``batch_stats``.
+    ``inputs`` is an array [batch, ...], or a ``Padded`` or ``Pair`` of :mod:`models.inputs`.
+    ``hyperparameters`` maps names of the config's traced fields to scalars; a field that is absent
+    keeps the config's own value.
+
+    Attributes:
+        init: ``(key, inputs) -> variables``.
+        apply: ``(variables, inputs, *, train, rngs, hyperparameters) -> (outputs, batch_stats)``.
+        inspect: ``(variables, inputs, *, hyperparameters) -> (outputs, intermediates)``: evaluation,
+            and what the layers recorded of it by name, as ``block_0/attention_weights``.
+        start: ``(variables, source, *, length) -> carry``: what a sequence begins from. ``source`` is
+            the batch size, or for a model of source and target the source sequences (``Padded``);
+            ``length`` the most positions that will follow. Every array of a carry has the batch as
+            its first axis.
+        advance: ``(variables, inputs, carry, *, train, rngs, hyperparameters) -> (outputs, carry)``:
+            the next positions [batch, time] of sequences that a carry holds. The outputs are those of
+            ``apply`` on the whole sequence.
     """
 
     init: Callable[..., Mapping[str, Any]]
     apply: Callable[..., tuple[Any, Mapping[str, Any]]]
+    inspect: Callable[..., tuple[Any, Mapping[str, Any]]]
+    start: Callable[..., Any]
+    advance: Callable[..., tuple[Any, Any]]

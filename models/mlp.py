@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from models.base import BadInput, Configuration, Shapes, Static, Traced
+from models.base import BadInput, Configuration, Shapes, Static, Traced, check_divides
 from models.layers.activations import activation
 from models.layers.dense import Dense
 from models.layers.dropout import Dropout
+from models.layers.normalisation import Norm
+from models.layers.recording import record
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,22 +23,38 @@ class Config(Configuration):
         depth: number of hidden layers.
         width: units of each hidden layer.
         activation: nonlinearity of the hidden layers.
+        normalisation: between a dense layer and its nonlinearity: ``batch`` (Ioffe and Szegedy 2015),
+            ``layer`` (Ba et al. 2016), ``group`` (Wu and He 2018).
+        norm_groups: groups of units that ``group`` normalises together; they divide the width.
+        norm_momentum: of the running averages of ``batch``: ``r <- m r + (1 - m) batch``.
+        residual: every hidden layer but the first adds to its input, ``h + f(h)`` (He et al. 2016,
+            "Deep Residual Learning", section 3.1, with one layer a block).
         dropout_rate: probability of dropping a hidden unit.
     """
 
     depth: Annotated[int, Static(ge=1)] = 1
     width: Annotated[int, Static(ge=1)] = 128
     activation: Annotated[Literal["relu", "gelu", "tanh"], Static()] = "relu"
+    normalisation: Annotated[Literal["none", "batch", "layer", "group"], Static()] = "none"
+    norm_groups: Annotated[int, Static(ge=1)] = 8
+    norm_momentum: Annotated[float, Traced(ge=0, le=1)] = 0.9
+    residual: Annotated[bool, Static()] = False
     dropout_rate: Annotated[float, Traced(ge=0, lt=1, off=0.0)] = 0.0
+
+    def validate(self) -> None:
+        """Groups share the units equally."""
+        if self.normalisation == "group":
+            check_divides("norm_groups", self.norm_groups, "width", self.width)
 
 
 class MLP(nn.Module):
-    """Hidden layers ``h ← dropout(activation(dense(h)))`` and a dense layer of logits.
+    """Hidden layers ``h <- dropout(activation(norm(dense(h))))`` and a dense layer of logits.
 
     Kernels of hidden layers begin as He's normal (variance 2 / inputs; He et al. 2015, "Delving
     Deep into Rectifiers", equation 10), with tanh as LeCun's (variance 1 / inputs; LeCun et al.
     1998, "Efficient BackProp", section 4.6). So does the kernel of the logits. Biases begin at 0.
-    Dropout of hidden units: Srivastava et al. 2014, "Dropout", JMLR 15, section 4.
+    Dropout of hidden units: Srivastava et al. 2014, "Dropout", JMLR 15, section 4. Intermediates:
+    ``activations_0``, ``activations_1``, ... after the nonlinearity.
 
     Attributes:
         config: sizes and defaults.
@@ -51,14 +69,21 @@ class MLP(nn.Module):
         self, inputs: Float[Array, "batch ..."], *, train: bool, hyperparameters: Mapping[str, Any]
     ) -> Float[Array, "batch outputs"]:
         """Logits of real inputs of any shape."""
-        rate = hyperparameters.get("dropout_rate", self.config.dropout_rate)
-        is_tanh = self.config.activation == "tanh"
+        config = self.config
+        rate = hyperparameters.get("dropout_rate", config.dropout_rate)
+        momentum = hyperparameters.get("norm_momentum", config.norm_momentum)
+        is_tanh = config.activation == "tanh"
         kernel_init = nn.initializers.lecun_normal() if is_tanh else nn.initializers.he_normal()
         x = inputs.reshape(inputs.shape[0], -1)
-        for i in range(self.config.depth):
-            x = Dense(self.config.width, kernel_init=kernel_init, name=f"hidden_{i}")(x)
-            x = activation(self.config.activation)(x)
-            x = Dropout()(x, rate, train=train)
+        for i in range(config.depth):
+            hidden = Dense(config.width, kernel_init=kernel_init, name=f"hidden_{i}")(x)
+            if config.normalisation != "none":
+                norm = Norm(config.normalisation, groups=config.norm_groups, name=f"norm_{i}")
+                hidden = norm(hidden, train=train, momentum=momentum)
+            hidden = activation(config.activation)(hidden)
+            record(self, f"activations_{i}", lambda hidden=hidden: hidden)
+            hidden = Dropout()(hidden, rate, train=train)
+            x = x + hidden if config.residual and i else hidden
         return Dense(self.outputs, name="logits")(x)
 
 

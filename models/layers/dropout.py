@@ -31,7 +31,14 @@ class Dropout(nn.Module):
     ``m`` is 0 or 1 and ``p`` the probability of 1. The rate is rounded to a multiple of 2**-16 and
     ``p`` is the probability after rounding, so that the expectation of ``y`` is ``x`` exactly.
     Random numbers come from the stream ``dropout``.
+
+    Attributes:
+        shared_axes: axes of ``x`` along which one draw serves every element: time for variational
+            dropout (Gal and Ghahramani 2016, section 4), all but the batch for stochastic depth
+            (Huang et al. 2016, section 3, with the scale in training instead of at test time).
     """
+
+    shared_axes: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(
@@ -50,5 +57,6 @@ class Dropout(nn.Module):
         # A rate that rounds to 1 would divide by zero.
         threshold = jnp.clip(jnp.round(jnp.asarray(rate) * _LEVELS), 0, _LEVELS - 1)
         scale = (_LEVELS / (_LEVELS - threshold)).astype(x.dtype)
-        keep = keep_mask(self.make_rng("dropout"), threshold.astype(jnp.uint32), x.shape)
+        shape = tuple(1 if axis in self.shared_axes else size for axis, size in enumerate(x.shape))
+        keep = keep_mask(self.make_rng("dropout"), threshold.astype(jnp.uint32), shape)
         return jnp.where(keep, x * scale, jnp.zeros((), x.dtype))

@@ -16,6 +16,7 @@ from models.base import (
     Configuration,
     Static,
     Traced,
+    check_divides,
     coerce,
     describe,
     fields,
@@ -355,3 +356,17 @@ def test_the_packages_of_plugins_can_be_listed():
         assert names == tuple(sorted(names))
         assert "base" not in names
         assert "__init__" not in names
+
+
+@pytest.mark.parametrize(
+    ("size", "total", "nearest"), [(3, 64, "2 and 4"), (7, 12, "6 and 12"), (100, 6, "6"), (5, 7, "1 and 7")]
+)
+def test_the_nearest_divisors_are_named(size, total, nearest):
+    check_divides("heads", total, "width", total)
+    with pytest.raises(BadInput, match=f"^heads={size} must divide width={total}; nearest: {nearest}$"):
+        check_divides("heads", size, "width", total)
+
+
+def test_a_number_of_twenty_digits_is_refused_at_once():
+    with pytest.raises(BadInput, match="nearest: 1 and"):
+        check_divides("heads", 10**19 + 1, "width", 10**20 + 39)

@@ -78,7 +78,16 @@ def test_refuses_what_it_cannot_take(change, word):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"depth": 0}, {"width": 0}, {"activation": "swish"}, {"dropout_rate": 1.0}, {"dropout_rate": -0.1}]
+    "fields",
+    [
+        {"depth": 0},
+        {"width": 0},
+        {"activation": "swish"},
+        {"dropout_rate": 1.0},
+        {"dropout_rate": -0.1},
+        {"normalisation": "instance"},
+        {"norm_groups": 3, "normalisation": "group", "width": 8},
+    ],
 )
 def test_refuses_bad_fields(fields):
     with pytest.raises(BadInput, match=next(iter(fields))):
@@ -117,3 +126,78 @@ def test_matches_torch(activation, x64):
         for mine, tensor in ((gradients[name]["kernel"].T, layer.weight), (gradients[name]["bias"], layer.bias)):
             expected = tensor.grad.numpy()
             np.testing.assert_allclose(mine, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("normalisation", ["batch", "layer", "group"])
+@pytest.mark.parametrize("x64", [False, True])
+def test_normalised_residual_layers_match_torch(normalisation, x64):
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    config = mlp.Config(depth=3, width=16, normalisation=normalisation, norm_groups=4, norm_momentum=0.8, residual=True)
+    with jax.enable_x64(x64):
+        model = build(config, IMAGES)
+        x = draw(0, 8, *IMAGES.inputs)
+        variables = jax.jit(model.init)(jax.random.key(0), x)
+        dtype = "float64" if x64 else "float32"
+        variables = jax.tree.map(lambda leaf: jnp.asarray(draw(leaf.size, *leaf.shape) * 0.3, dtype), variables)
+        if normalisation == "batch":
+            variables["batch_stats"] = jax.tree.map(jnp.ones_like, variables["batch_stats"])
+
+        def loss(params):
+            outputs, stats = model.apply({**variables, "params": params}, x, train=True, rngs={}, hyperparameters={})
+            return jnp.mean(jnp.square(outputs)), (outputs, stats)
+
+        gradients, (outputs, stats) = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+    kinds = {
+        "batch": lambda: torch.nn.BatchNorm1d(16, momentum=0.2),
+        "layer": lambda: torch.nn.LayerNorm(16),
+        "group": lambda: torch.nn.GroupNorm(4, 16),
+    }
+    params = variables["params"]
+    dense = {name: torch.nn.Linear(*leaves["kernel"].shape) for name, leaves in params.items() if "kernel" in leaves}
+    norms = {f"norm_{i}": kinds[normalisation]() for i in range(3)}
+    kind = torch.float64 if x64 else torch.float32
+    for name, module in {**dense, **norms}.items():
+        module.to(kind)
+        with torch.no_grad():
+            weight = np.asarray(params[name]["kernel"]).T if name in dense else np.asarray(params[name]["scale"])
+            module.weight.copy_(torch.tensor(weight.copy()))
+            module.bias.copy_(torch.tensor(np.asarray(params[name]["bias"]).copy()))
+            if normalisation == "batch" and name in norms:
+                module.running_mean.fill_(1)
+    h = torch.tensor(np.asarray(x)).reshape(8, -1)
+    for i in range(3):
+        new = torch.relu(norms[f"norm_{i}"](dense[f"hidden_{i}"](h)))
+        h = h + new if i else new
+    reference = dense["logits"](h)
+    reference.square().mean().backward()
+    tolerance = 1e-10 if x64 else 1e-5
+
+    def close(mine, expected):
+        np.testing.assert_allclose(mine, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+
+    close(outputs, reference.detach().numpy())
+    # The bias before a batch normalisation has gradient zero, so the scale of the kernel's is the measure.
+    for name, module in {**dense, **norms}.items():
+        weight = gradients[name]["kernel"].T if name in dense else gradients[name]["scale"]
+        close(weight, module.weight.grad.numpy())
+        np.testing.assert_allclose(
+            gradients[name]["bias"], module.bias.grad.numpy(), atol=tolerance * np.abs(module.weight.grad.numpy()).max()
+        )
+        if normalisation == "batch" and name in norms:
+            close(stats[name]["mean"], module.running_mean.numpy())
+            close(stats[name]["var"], module.running_var.numpy())
+
+
+def test_bfloat16_is_near_and_its_gradients_have_32_bits():
+    config = mlp.Config(depth=2, width=32, normalisation="layer")
+    wide, narrow = build(config, IMAGES), build(config, IMAGES, compute_dtype="bfloat16")
+    x = draw(0, 8, *IMAGES.inputs)
+    variables = jax.jit(wide.init)(jax.random.key(0), x)
+    exact, rounded = (jax.jit(lambda v, m=m: logits(m, v, x))(variables) for m in (wide, narrow))
+    assert rounded.dtype == jnp.float32
+    error = jnp.linalg.norm(exact - rounded) / jnp.linalg.norm(exact)
+    assert 0 < error < 3e-2
+    gradients = jax.jit(jax.grad(lambda v: jnp.sum(logits(narrow, v, x) ** 2)))(variables)
+    assert all(leaf.dtype == jnp.float32 and jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
