@@ -1,67 +1,218 @@
-"""Pooling of images."""
+"""Pooling: maxima and averages over windows of images, over whole images, and over time."""
 
-from typing import Any
+import functools
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+NO_PADS: Pads = ((0, 0), (0, 0))
+
+
+class _Windows(NamedTuple):
+    """Where windows lie: side and distance in pixels, and padding before and after each axis."""
+
+    side: int
+    stride: int
+    pads: Pads
+
+    @property
+    def is_tiling(self) -> bool:
+        """Whether windows lie side by side, without padding."""
+        return self.side == self.stride and not any(map(any, self.pads))
+
+    def count(self, size: tuple[int, ...]) -> list[int]:
+        """The number of windows along each axis of images of this size."""
+        return [(length + sum(pad) - self.side) // self.stride + 1 for length, pad in zip(size, self.pads, strict=True)]
+
+
+def _windows(x: Any, window: int, stride: int | None, pads: Pads) -> _Windows:
+    windows = _Windows(window, stride or window, pads)
+    if min(windows.count(x.shape[1:3])) < 1 or max(map(max, pads)) >= window:
+        raise ValueError(f"windows of {window} with padding {pads} do not fit images of {x.shape[1:3]}")
+    return windows
 
 
 def max_pool(
-    x: Float[Array, "batch height width channels"], window: int = 2
+    x: Float[Array, "batch height width channels"], window: int = 2, stride: int | None = None, pads: Pads = NO_PADS
 ) -> Float[Array, "batch out_height out_width channels"]:
-    """The maximum of each window; windows are square and do not overlap.
+    """The maximum of each window, ``(size + padding - window) // stride + 1`` windows along an axis.
 
-    Rows and columns that do not fill a window are left out. The gradient goes to the first maximum
-    of a window, rows before columns, which is also what XLA's ``reduce_window`` and PyTorch do. It
-    is written by hand since XLA's scatter is slow on CPU and automatic differentiation of a maximum
-    shares the gradient among equals.
+    Rows and columns that no window covers are left out. Padding is minus infinity. The gradient
+    goes to the first maximum of a window, rows before columns, which is also what XLA's
+    ``reduce_window`` and PyTorch do. It is written by hand since XLA's scatter is slow on CPU and
+    automatic differentiation of a maximum shares the gradient among equals.
 
     Args:
         x: images.
-        window: side of the window, and distance between windows, in pixels.
+        window: side of the window in pixels.
+        stride: distance between windows in pixels; None is the window's side.
+        pads: pixels added before and after, along height and along width.
+
+    Raises:
+        ValueError: there is no window, or one of padding alone.
     """
-    return _max_pool(x, window)
+    return _max_pool(x, _windows(x, window, stride, pads))
 
 
-def _primal(x: Any, window: int) -> Any:
-    return _windows(x, window).max(axis=(2, 4))
+def average_pool(
+    x: Float[Array, "batch height width channels"], window: int = 2, stride: int | None = None, pads: Pads = NO_PADS
+) -> Float[Array, "batch out_height out_width channels"]:
+    """The mean of each window's pixels; padding is not counted. Arguments as for :func:`max_pool`.
+
+    LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition", section II.B, whose
+    subsampling also has a trained factor and bias for each map.
+
+    Raises:
+        ValueError: there is no window, or one of padding alone.
+    """
+    windows = _windows(x, window, stride, pads)
+    total = _sum_pool(x, windows)
+    if not any(map(any, pads)):
+        return total / window**2
+    ones = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
+    return total / _sum_pool(ones, windows)
 
 
-def _windows(x: Any, window: int) -> Any:
-    """``x`` as [batch, out_height, window, out_width, window, channels], without what fills no window."""
-    batch, height, width, channels = x.shape
-    rows, columns = height // window, width // window
-    x = x[:, : rows * window, : columns * window]
-    return x.reshape(batch, rows, window, columns, window, channels)
+def global_average_pool(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch channels"]:
+    """The mean of each channel (Lin et al. 2014, "Network in Network", section 3.2), in at least 32 bits."""
+    return jnp.mean(x, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32)).astype(x.dtype)
 
 
-def _forward(x: Any, window: int) -> tuple[Any, Any]:
-    return _primal(x, window), x
+def max_over_time(
+    x: Float[Array, "batch time features"], mask: Bool[Array, "batch time"] | None = None
+) -> Float[Array, "batch features"]:
+    """The maximum of each feature over the positions where the mask is true.
+
+    Collobert et al. 2011, "Natural Language Processing (Almost) from Scratch", section 3.2.2. The
+    gradient goes to the first maximum.
+
+    Args:
+        x: features of each position.
+        mask: positions that count, at least one in each row; None for all.
+    """
+    counted = x if mask is None else jnp.where(mask[:, :, None], x, -math.inf)
+    first = jnp.argmax(counted, axis=1)
+    chosen = jnp.arange(x.shape[1])[None, :, None] == first[:, None]
+    return jnp.where(chosen, x, jnp.zeros((), x.dtype)).sum(1)
 
 
-def _backward(window: int, x: Any, g: Any) -> tuple[Any]:
-    # Equality with the maximum needs one rounding of x. XLA on CPU may fuse x in here and round its
-    # multiply-adds in two ways: another form of this gradient lost its way so behind a sum of products, and
-    # a barrier did not help. A matrix product, bias and rectifier before this leave nothing to round twice.
-    # Comparing elements with each other instead would be proof against it, but cost a sixth of a CNN's step.
-    windows = _windows(x, window)
-    y = windows.max(axis=(2, 4))
-    taken = jnp.zeros(y.shape, bool)
-    rows = []
-    for i in range(window):
-        row = []
-        for j in range(window):
-            is_maximum = windows[:, :, i, :, j] == y
-            row.append(jnp.where(is_maximum & ~taken, g, jnp.zeros((), g.dtype)))
-            taken |= is_maximum
-        rows.append(jnp.stack(row, axis=3))
-    gradient = jnp.stack(rows, axis=2)
-    batch, height, width, channels = x.shape
-    covered = (height // window * window, width // window * window)
-    gradient = gradient.reshape(batch, *covered, channels)
-    return (jnp.pad(gradient, ((0, 0), (0, height - covered[0]), (0, width - covered[1]), (0, 0))),)
+def _tiles(x: Any, windows: _Windows) -> Any:
+    """Images as [batch, rows, side, columns, side, channels], without what fills no window."""
+    batch, _, _, channels = x.shape
+    (rows, columns), side = windows.count(x.shape[1:3]), windows.side
+    return x[:, : rows * side, : columns * side].reshape(batch, rows, side, columns, side, channels)
 
 
-_max_pool = jax.custom_vjp(_primal, nondiff_argnums=(1,))
-_max_pool.defvjp(_forward, _backward)
+def _from_tiles(tiles: Any, shape: tuple[int, ...]) -> Any:
+    """The transpose of :func:`_tiles`: images of this shape, zero where there is no window."""
+    _, rows, side, columns, _, channels = tiles.shape
+    image = tiles.reshape(-1, rows * side, columns * side, channels)
+    return jnp.pad(image, ((0, 0), (0, shape[1] - rows * side), (0, shape[2] - columns * side), (0, 0)))
+
+
+def _elements(x: Any, windows: _Windows, fill: float) -> list[Any]:
+    """The elements of all windows: one array [batch, rows, columns, channels] for each place in a window."""
+    side, stride, pads = windows
+    if windows.is_tiling:
+        tiles = _tiles(x, windows)
+        return [tiles[:, :, i, :, j] for i in range(side) for j in range(side)]
+    rows, columns = windows.count(x.shape[1:3])
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=fill)
+    last = ((rows - 1) * stride + 1, (columns - 1) * stride + 1)
+    return [x[:, i : i + last[0] : stride, j : j + last[1] : stride] for i in range(side) for j in range(side)]
+
+
+def _assemble(parts: list[Any], windows: _Windows, size: tuple[int, int]) -> Any:
+    """The transpose of :func:`_elements`: an image that sums at each pixel what its places in windows hold.
+
+    Pixels of equal position modulo the stride lie at the same places of their windows: each such
+    phase is a sum of a few arrays, and the image interleaves the phases.
+    """
+    side, stride, pads = windows
+    batch, rows, columns, channels = parts[0].shape
+    reach = (side - 1) // stride  # earlier windows, along an axis, that cover a pixel as well
+    nothing = jnp.zeros((batch, rows + reach, columns + reach, channels), parts[0].dtype)
+
+    def phase(i: int, j: int) -> Any:
+        terms = [
+            jnp.pad(parts[(i + a * stride) * side + j + b * stride], ((0, 0), (a, reach - a), (b, reach - b), (0, 0)))
+            for a in range(reach + 1)
+            for b in range(reach + 1)
+            if i + a * stride < side and j + b * stride < side
+        ]
+        return sum(terms, start=nothing)
+
+    grid = jnp.stack([jnp.stack([phase(i, j) for j in range(stride)], axis=3) for i in range(stride)], axis=2)
+    covered = [(count + reach) * stride for count in (rows, columns)]
+    image = grid.reshape(batch, *covered, channels)
+    # From the image with padding, of which windows may cover less or more, to the image without.
+    margins = [(pad[0], pad[0] + length) for pad, length in zip(pads, size, strict=True)]
+    missing = [max(0, stop - length) for (_, stop), length in zip(margins, covered, strict=True)]
+    image = jnp.pad(image, ((0, 0), *((0, extra) for extra in missing), (0, 0)))
+    return image[:, slice(*margins[0]), slice(*margins[1])]
+
+
+def _max_primal(x: Any, windows: _Windows) -> Any:
+    if windows.is_tiling:
+        return _tiles(x, windows).max(axis=(2, 4))
+    return functools.reduce(jnp.maximum, _elements(x, windows, -math.inf))
+
+
+def _max_forward(x: Any, windows: _Windows) -> tuple[Any, Any]:
+    return _max_primal(x, windows), x
+
+
+def _max_backward(windows: _Windows, x: Any, g: Any) -> tuple[Any]:
+    # The elements of a window are compared with each other, not with its maximum: where XLA fuses what
+    # computes x into several loops, it may round the multiply-adds of each in its own way, and no
+    # element would equal the maximum. For the same reason all elements of a tile share one formula.
+    place = _place_of_maximum(_elements(x, windows, -math.inf))
+    zero, side = jnp.zeros((), g.dtype), windows.side
+    if windows.is_tiling:
+        places = jnp.arange(side**2, dtype=place.dtype).reshape(1, 1, side, 1, side, 1)
+        tiles = jnp.where(place[:, :, None, :, None] == places, g[:, :, None, :, None], zero)
+        return (_from_tiles(tiles, x.shape),)
+    parts = [jnp.where(place == number, g, zero) for number in range(side**2)]
+    return (_assemble(parts, windows, x.shape[1:3]),)
+
+
+def _place_of_maximum(elements: list[Any]) -> Any:
+    """The number of the first largest of some arrays, at each of their elements: a tournament."""
+    dtype = jnp.uint8 if len(elements) <= 256 else jnp.int32
+    contenders = [(element, jnp.asarray(number, dtype)) for number, element in enumerate(elements)]
+    while len(contenders) > 1:
+        pairs = zip(contenders[::2], contenders[1::2], strict=False)
+        winners = [(jnp.maximum(a, b), jnp.where(b > a, j, i)) for (a, i), (b, j) in pairs]
+        contenders = winners + contenders[len(winners) * 2 :]
+    place = contenders[0][1]
+    return jnp.broadcast_to(place, elements[0].shape)
+
+
+_max_pool = jax.custom_vjp(_max_primal, nondiff_argnums=(1,))
+_max_pool.defvjp(_max_forward, _max_backward)
+
+
+def _sum_primal(x: Any, windows: _Windows) -> Any:
+    return _tiles(x, windows).sum((2, 4)) if windows.is_tiling else sum(_elements(x, windows, 0.0))
+
+
+def _sum_forward(x: Any, windows: _Windows) -> tuple[Any, Any]:
+    return _sum_primal(x, windows), x.shape
+
+
+def _sum_backward(windows: _Windows, shape: Any, g: Any) -> tuple[Any]:
+    side = windows.side
+    if windows.is_tiling:
+        tiles = jnp.broadcast_to(g[:, :, None, :, None], (*g.shape[:2], side, g.shape[2], side, g.shape[3]))
+        return (_from_tiles(tiles, shape),)
+    return (_assemble([g] * side**2, windows, shape[1:3]),)
+
+
+_sum_pool = jax.custom_vjp(_sum_primal, nondiff_argnums=(1,))
+_sum_pool.defvjp(_sum_forward, _sum_backward)

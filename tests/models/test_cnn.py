@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from models import BadInput, Shapes, build, cnn
+from tests.models.torch_weights import assert_close, load, paths, tensors
 
 IMAGES = Shapes(inputs=(9, 8, 2), vocabulary=None, outputs=4, per_position=False)
+SQUARES = Shapes(inputs=(11, 11, 2), vocabulary=None, outputs=4, per_position=False)
 
 
 def draw(seed, *shape):
@@ -38,6 +40,22 @@ def test_parameter_count(channels, kernel_size, width):
     features = (9 >> len(channels)) * (8 >> len(channels)) * channels[-1]
     dense = (features + 1) * width + (width + 1) * 4 if width else (features + 1) * 4
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == convolutions + dense
+
+
+def test_parameter_counts_of_the_papers():
+    """LeNet-5 with every map connected, and the 138 M of VGG's network D (Simonyan and Zisserman, table 2)."""
+    digits = Shapes(inputs=(32, 32, 1), vocabulary=None, outputs=10, per_position=False)
+    lenet = cnn.Config(
+        channels=(6, 16), kernel_size=5, padding="valid", pooling="average", width=120, further_widths=(84,)
+    )
+    imagenet = Shapes(inputs=(224, 224, 3), vocabulary=None, outputs=1000, per_position=False)
+    vgg = cnn.Config(
+        channels=(64, 128, 256, 512, 512), convolutions=(2, 2, 3, 3, 3), width=4096, further_widths=(4096,)
+    )
+    for config, shapes, expected in ((lenet, digits, 61_706), (vgg, imagenet, 138_357_544)):
+        images = jax.ShapeDtypeStruct((1, *shapes.inputs), jnp.float32)
+        variables = jax.eval_shape(build(config, shapes).init, jax.random.key(0), images)
+        assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == expected
 
 
 def test_evaluation_ignores_dropout():
@@ -89,7 +107,30 @@ def test_refuses_what_it_cannot_take(change, message):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"channels": ()}, {"channels": (4, 0)}, {"kernel_size": 0}, {"width": -1}, {"dropout_rate": 1.0}]
+    ("padding", "pooling", "smallest"), [("valid", "max", 20), ("valid", "none", 13), ("same", "max", 4)]
+)
+def test_the_smallest_image_leaves_one_pixel(padding, pooling, smallest):
+    config = cnn.Config(channels=(2, 2), convolutions=(2, 1), kernel_size=5, padding=padding, pooling=pooling)
+    shapes = Shapes(inputs=(smallest, smallest, 1), vocabulary=None, outputs=4, per_position=False)
+    images = jax.ShapeDtypeStruct((1, *shapes.inputs), jnp.float32)
+    params = jax.eval_shape(build(config, shapes).init, jax.random.key(0), images)["params"]
+    assert params["logits"]["kernel"].shape == (2, 4)
+    with pytest.raises(BadInput, match=f"at least {smallest}x{smallest} pixels.*{smallest}x{smallest - 1}"):
+        build(config, Shapes(inputs=(smallest, smallest - 1, 1), vocabulary=None, outputs=4, per_position=False))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"channels": ()},
+        {"channels": (4, 0)},
+        {"kernel_size": 0},
+        {"width": -1},
+        {"dropout_rate": 1.0},
+        {"convolutions": (1, 2, 3)},
+        {"further_widths": (3,)},
+        {"norm_groups": 5, "normalisation": "group"},
+    ],
 )
 def test_refuses_bad_fields(fields):
     with pytest.raises(BadInput, match=next(iter(fields))):
@@ -142,3 +183,152 @@ def test_matches_torch(x64):
         for mine, tensor in ((as_torch(name, gradient["kernel"]), layer.weight), (gradient["bias"], layer.bias)):
             expected = tensor.grad.numpy()
             np.testing.assert_allclose(mine, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+
+
+VARIANTS = {
+    "lenet": cnn.Config(
+        channels=(3, 4),
+        kernel_size=3,
+        padding="valid",
+        pooling="average",
+        activation="tanh",
+        width=6,
+        further_widths=(5,),
+    ),
+    "vgg": cnn.Config(channels=(4, 6), convolutions=(2, 1), normalisation="batch", width=6, further_widths=(5, 3)),
+    "global": cnn.Config(
+        channels=(4, 6),
+        convolutions=(1, 2),
+        normalisation="group",
+        norm_groups=2,
+        activation="gelu",
+        global_pooling=True,
+    ),
+    "unpooled": cnn.Config(channels=(3, 2), pooling="none", normalisation="layer", activation="gelu_tanh"),
+}
+
+
+def random_variables(config, shapes):
+    """The model, random variables and images. Nothing is compiled for the variables."""
+    model, x, random = build(config, shapes), draw(0, 6, *shapes.inputs), np.random.default_rng(1)
+
+    def leaf(path, shape):
+        noise = random.normal(size=shape.shape)
+        if path[-1].key == "kernel":
+            return jnp.asarray(noise * np.sqrt(2 / np.prod(shape.shape[:-1])))
+        return jnp.asarray(0.1 * noise if path[-1].key in ("bias", "mean") else 1 + 0.1 * np.abs(noise))
+
+    return model, jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(model.init, jax.random.key(0), x)), x
+
+
+def torch_network(torch, config, size):
+    """The same stack of PyTorch's own modules, by our names."""
+    act = {"tanh": "Tanh", "relu": "ReLU"}.get(config.activation)
+    kind = {"gelu": "none", "gelu_tanh": "tanh"}
+    network, before, number = torch.nn.Sequential(), 2, 0
+
+    def add_activation(name):
+        network.add_module(name, getattr(torch.nn, act)() if act else torch.nn.GELU(kind[config.activation]))
+
+    def norm(channels):
+        if config.normalisation == "batch":
+            return torch.nn.BatchNorm2d(channels)
+        return torch.nn.GroupNorm(config.norm_groups if config.normalisation == "group" else 1, channels)
+
+    stages = config.convolutions if len(config.convolutions) > 1 else config.convolutions * len(config.channels)
+    for stage, (features, count) in enumerate(zip(config.channels, stages, strict=True)):
+        for _ in range(count):
+            bias = config.normalisation == "none"
+            padding = config.kernel_size // 2 if config.padding == "same" else 0
+            network.add_module(f"conv_{number}", torch.nn.Conv2d(before, features, 3, padding=padding, bias=bias))
+            if not bias:
+                network.add_module(f"norm_{number}", norm(features))
+            add_activation(f"act_{number}")
+            before, number = features, number + 1
+            size -= config.kernel_size - 1 if config.padding == "valid" else 0
+        if config.pooling != "none":
+            pool = torch.nn.MaxPool2d(2) if config.pooling == "max" else torch.nn.AvgPool2d(2)
+            network.add_module(f"pool_{stage}", pool)
+            size //= 2
+    if config.global_pooling:
+        network.add_module("mean", torch.nn.AvgPool2d(size))
+    # Ours flattens channels last.
+    pixels = 1 if config.global_pooling else size * size
+
+    class ChannelsLast(torch.nn.Module):
+        def forward(self, x):
+            return x.permute(0, 2, 3, 1).flatten(1)
+
+    network.add_module("flatten", ChannelsLast())
+    before *= pixels
+    for layer, width in enumerate((config.width, *config.further_widths) if config.width else ()):
+        name = f"hidden_{layer}" if layer else "hidden"
+        network.add_module(name, torch.nn.Linear(before, width))
+        add_activation(f"act_{name}")
+        before = width
+    network.add_module("logits", torch.nn.Linear(before, 4))
+    return network
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_equal_pytorch(name, x64):
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    config, labels, tolerance = VARIANTS[name], np.arange(6) % 4, 1e-10 if x64 else 1e-5
+    with jax.enable_x64(x64):
+        model, variables, x = random_variables(config, SQUARES)
+        params = variables["params"]
+
+        @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+        def step(params, x):
+            def loss(params):
+                outputs, changed = model.apply(
+                    variables | {"params": params}, x, train=True, rngs={}, hyperparameters={"norm_momentum": 0.6}
+                )
+                return -jnp.mean(jax.nn.log_softmax(outputs)[np.arange(6), labels]), (outputs, changed)
+
+            return jax.grad(loss, has_aux=True)(params)
+
+        gradients, (outputs, batch_stats) = step(params, x)
+        network = torch_network(torch, config, 11).to(torch.float64 if x64 else torch.float32)
+        for module in network:
+            if hasattr(module, "momentum"):
+                module.momentum = 0.4
+        load(torch, network, params)
+        for path, tensor in tensors(network, batch_stats=True).items():
+            tensor.copy_(torch.tensor(paths(variables["batch_stats"])[path].copy()))
+        reference = network(torch.tensor(np.asarray(x).transpose(0, 3, 1, 2).copy()))
+        torch.nn.functional.cross_entropy(reference, torch.tensor(labels)).backward()
+        expected = reference.detach().numpy()
+        np.testing.assert_allclose(outputs, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+        assert_close(gradients, {path: tensor.grad.numpy() for path, tensor in tensors(network).items()}, tolerance)
+        assert_close(batch_stats, tensors(network, batch_stats=True), tolerance)
+
+
+@pytest.mark.parametrize("name", ["lenet", "vgg"])
+def test_bfloat16(name):
+    exact, variables, x = random_variables(VARIANTS[name], SQUARES)
+    model = build(VARIANTS[name], SQUARES, compute_dtype="bfloat16")
+
+    @jax.jit
+    def results(params):
+        outputs = logits(model, variables | {"params": params}, x, train=True)
+        return (outputs**2).sum(), outputs
+
+    gradients, outputs = jax.jit(jax.grad(results, has_aux=True))(variables["params"])
+    reference = jax.jit(lambda v: logits(exact, v, x, train=True))(variables)
+    assert outputs.dtype == jnp.float32
+    assert jnp.linalg.norm(outputs - reference) < 3e-2 * jnp.linalg.norm(reference)
+    for leaf in jax.tree.leaves(gradients):
+        assert leaf.dtype == jnp.float32
+        assert jnp.isfinite(leaf).all()
+
+
+def test_intermediates_by_name():
+    model, variables, x = make(cnn.Config(channels=(3, 5), width=7))
+    outputs, seen = jax.jit(lambda v: model.inspect(v, x, hyperparameters={}))(variables)
+    np.testing.assert_array_equal(outputs, jax.jit(lambda v: logits(model, v, x))(variables))
+    shapes = {name: value.shape for name, value in seen.items()}
+    assert shapes == {"stage_0": (6, 4, 4, 3), "stage_1": (6, 2, 2, 5), "hidden_activations": (6, 7)}
