@@ -4,11 +4,19 @@ All take the input projections of every step at once (one product, outside the l
 scan over time with one product a step. The reverse scan gives the gradients of the gates; those of
 the recurrent kernel follow from them as one product over all steps, instead of one a step.
 
-Arrays are time-major inside: ``[time, batch, ...]``.
+Each begins at ``initial`` (zero where it is None), and each takes ``keep`` [batch, hidden], which
+multiplies the previous state in the recurrent product and nowhere else: the mask of recurrent
+dropout, one for the whole sequence, scaled (Gal and Ghahramani 2016, equation 7, tied weights). It
+is a constant: no gradient is formed for it.
+
+Arrays are time-major inside: ``[time, batch, ...]``. States are held and returned in at least 32
+bits, for they are sums over time; where inputs are narrower (bfloat16), a state is rounded to their
+format only as it enters a product.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,52 +25,93 @@ from jaxtyping import Array, Float
 from models.layers.dense import matmul
 
 Sequence = Float[Array, "time batch hidden"]
+State = Float[Array, "batch hidden"]
 
 
-def _previous(states: Any, initial: Any) -> Any:
-    """The states one step earlier: ``[initial, states[0], ..., states[-2]]``."""
-    return jnp.concatenate([initial[None], states[:-1]])
+def wide(dtype: Any) -> Any:
+    """The number format of a state whose inputs have this one: at least 32 bits."""
+    return jnp.promote_types(dtype, jnp.float32)
 
 
-def _kernel_gradient(hidden: Any, gates: Any, kernel: Any) -> Any:
+def previous(states: Any, initial: Any) -> Any:
+    """The states one step earlier: ``[initial, states[0], ..., states[-2]]``; None is a zero state."""
+    first = jnp.zeros_like(states[0]) if initial is None else initial
+    return jnp.concatenate([first[None].astype(states.dtype), states[:-1]])
+
+
+def _product(h: Any, kernel: Any) -> Any:
+    """``h @ kernel``, the state rounded to the kernel's format, the sum in at least 32 bits."""
+    return jnp.matmul(h.astype(kernel.dtype), kernel, preferred_element_type=wide(kernel.dtype))
+
+
+def _kept(h: Any, keep: Any) -> Any:
+    return h if keep is None else h * keep.astype(h.dtype)
+
+
+def kernel_gradient(hidden: Any, gates: Any, kernel: Any) -> Any:
     """The gradient of a recurrent kernel: the sum over time and batch of hidden^T gates."""
-    _, pull = jax.vjp(lambda kernel: matmul(hidden, kernel), kernel)
-    return pull(gates)[0]
+    _, pull = jax.vjp(lambda kernel: matmul(hidden.astype(kernel.dtype), kernel), kernel)
+    return pull(gates.astype(kernel.dtype))[0]
 
 
-@jax.custom_vjp
+def _zero(projected: Any, kernel: Any) -> Any:
+    return jnp.zeros((projected.shape[1], kernel.shape[0]), wide(projected.dtype))
+
+
+def _cotangent(gradient: Any, initial: Any) -> Any:
+    return None if initial is None else gradient.astype(initial.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def vanilla(
-    projected: Float[Array, "time batch hidden"], kernel: Float[Array, "hidden hidden"]
+    projected: Float[Array, "time batch hidden"],
+    kernel: Float[Array, "hidden hidden"],
+    initial: State | None = None,
+    keep: State | None = None,
+    activation: Literal["tanh", "relu"] = "tanh",
 ) -> Float[Array, "time batch hidden"]:
-    """The simple recurrent network (Elman 1990): ``h_t = tanh(z_t + h_{t-1} U)``, from ``h_0 = 0``.
+    """The simple recurrent network (Elman 1990): ``h_t = tanh(z_t + h_{t-1} U)``, or relu for tanh.
 
     Args:
         projected: ``z``, the input's contribution with its bias.
         kernel: ``U``.
+        initial: ``h_0``; zero where it is None.
+        keep: factor of ``h_{t-1}`` in the product.
+        activation: tanh, or relu (Le, Jaitly and Hinton 2015).
     """
-    return _vanilla_forward(projected, kernel)[0]
+    return _vanilla_forward(projected, kernel, initial, keep, activation)[0]
 
 
-def _vanilla_forward(projected: Any, kernel: Any) -> tuple[Any, Any]:
+def _vanilla_forward(projected: Any, kernel: Any, initial: Any, keep: Any, activation: Any) -> tuple[Any, Any]:
+    squash = jnp.tanh if activation == "tanh" else jax.nn.relu
+
     def step(h: Any, z: Any) -> tuple[Any, Any]:
-        h = jnp.tanh(z + h @ kernel)
+        h = squash(z + _product(_kept(h, keep), kernel))
         return h, h
 
-    states = jax.lax.scan(step, jnp.zeros_like(projected[0]), projected)[1]
-    return states, (states, kernel)
+    first = _zero(projected, kernel) if initial is None else initial.astype(wide(projected.dtype))
+    states = jax.lax.scan(step, first, projected)[1]
+    # Of the inputs only the number format is needed, which an array of no elements carries.
+    return states, (states, kernel, initial, keep, projected[:0])
 
 
-def _vanilla_backward(residuals: Any, g: Any) -> tuple[Any, Any]:
-    states, kernel = residuals
+def _vanilla_backward(activation: Any, residuals: Any, g: Any) -> tuple[Any, Any, Any, None]:
+    states, kernel, initial, keep, empty = residuals
     transposed = kernel.T
 
     def step(dh: Any, at: Any) -> tuple[Any, Any]:
         g, h = at
-        dz = (dh + g) * (1 - h * h)
-        return dz @ transposed, dz
+        slope = 1 - h * h if activation == "tanh" else (h > 0).astype(h.dtype)
+        dz = (dh + g) * slope
+        return _kept(_product(dz, transposed), keep), dz.astype(empty.dtype)
 
-    _, dz = jax.lax.scan(step, jnp.zeros_like(g[0]), (g, states), reverse=True)
-    return dz, _kernel_gradient(_previous(states, jnp.zeros_like(states[0])), dz, kernel)
+    first, dz = jax.lax.scan(step, jnp.zeros_like(g[0]), (g, states), reverse=True)
+    dkernel = kernel_gradient(_kept(previous(states, initial), _in_time(keep)), dz, kernel)
+    return dz, dkernel, _cotangent(first, initial), None
+
+
+def _in_time(keep: Any) -> Any:
+    return None if keep is None else keep[None]
 
 
 vanilla.defvjp(_vanilla_forward, _vanilla_backward)
@@ -73,38 +122,53 @@ def gru(
     projected: Float[Array, "time batch gates"],
     kernel: Float[Array, "hidden gates"],
     bias: Float[Array, " gates"],
+    initial: State | None = None,
+    keep: State | None = None,
 ) -> Float[Array, "time batch hidden"]:
     """The gated recurrent unit (Cho et al. 2014), reset gate after the recurrent product as in cuDNN and PyTorch.
 
     With (x_r, x_u, x_n) the projected input, (a_r, a_u, a_n) = h_{t-1} U + b:
     ``r = sigmoid(x_r + a_r)``, ``u = sigmoid(x_u + a_u)``, ``n = tanh(x_n + r a_n)``,
-    ``h_t = (1 - u) n + u h_{t-1}``, from ``h_0 = 0``.
+    ``h_t = (1 - u) n + u h_{t-1}``. Cho et al. have r before the product, and u for 1 - u.
 
     Args:
         projected: the input's contribution with its bias; gates in the order reset, update, new.
         kernel: ``U``.
         bias: ``b``.
+        initial: ``h_0``; zero where it is None.
+        keep: factor of ``h_{t-1}`` in the product.
     """
-    return _gru_forward(projected, kernel, bias)[0]
+    return gru_with_gates(projected, kernel, bias, initial, keep)[0]
 
 
-def _gru_forward(projected: Any, kernel: Any, bias: Any) -> tuple[Any, Any]:
+def gru_step(h: Any, x: Any, a: Any) -> tuple[Any, Any]:
+    """One step of :func:`gru` from ``a``: the new state, and (reset gate, update gate, candidate, a_n)."""
+    (x_r, x_u, x_n), (a_r, a_u, a_n) = jnp.split(x, 3, axis=-1), jnp.split(a, 3, axis=-1)
+    r, u = jax.nn.sigmoid(x_r + a_r), jax.nn.sigmoid(x_u + a_u)
+    n = jnp.tanh(x_n + r * a_n)
+    return n + u * (h - n), (r, u, n, a_n)
+
+
+def gru_with_gates(projected: Any, kernel: Any, bias: Any, initial: Any, keep: Any) -> tuple[Any, list[Any]]:
+    """The states of :func:`gru`, and its reset gates, update gates, candidates and a_n."""
+
     def step(h: Any, x: Any) -> tuple[Any, Any]:
-        a = h @ kernel + bias[None]
-        (x_r, x_u, x_n), (a_r, a_u, a_n) = jnp.split(x, 3, axis=-1), jnp.split(a, 3, axis=-1)
-        r, u = jax.nn.sigmoid(x_r + a_r), jax.nn.sigmoid(x_u + a_u)
-        n = jnp.tanh(x_n + r * a_n)
-        h = n + u * (h - n)
-        return h, (h, r, u, n, a_n)
+        h, gates = gru_step(h, x, _product(_kept(h, keep), kernel) + bias[None])
+        return h, (h, *gates)
 
-    initial = jnp.zeros((projected.shape[1], kernel.shape[0]), projected.dtype)
-    states, *gates = jax.lax.scan(step, initial, projected)[1]
-    return states, (states, gates, kernel)
+    first = _zero(projected, kernel) if initial is None else initial.astype(wide(projected.dtype))
+    states, *gates = jax.lax.scan(step, first, projected)[1]
+    return states, gates
 
 
-def _gru_backward(residuals: Any, g: Any) -> tuple[Any, Any, Any]:
-    states, gates, kernel = residuals
-    before = _previous(states, jnp.zeros_like(states[0]))
+def _gru_forward(projected: Any, kernel: Any, bias: Any, initial: Any, keep: Any) -> tuple[Any, Any]:
+    states, gates = gru_with_gates(projected, kernel, bias, initial, keep)
+    return states, (states, gates, kernel, initial, keep, projected[:0])
+
+
+def _gru_backward(residuals: Any, g: Any) -> tuple[Any, Any, Any, Any, None]:
+    states, gates, kernel, initial, keep, empty = residuals
+    before = previous(states, initial)
     transposed = kernel.T
 
     def step(dh: Any, at: Any) -> tuple[Any, Any]:
@@ -114,11 +178,13 @@ def _gru_backward(residuals: Any, g: Any) -> tuple[Any, Any, Any]:
         du = dh * (h - n) * u * (1 - u)
         dr = dn * a_n * r * (1 - r)
         da = jnp.concatenate([dr, du, dn * r], axis=-1)
-        return da @ transposed + dh * u, (da, dn)
+        dh = _kept(_product(da, transposed), keep) + dh * u
+        return dh, (da.astype(empty.dtype), dn.astype(empty.dtype))
 
-    _, (da, dn) = jax.lax.scan(step, jnp.zeros_like(g[0]), (g, before, *gates), reverse=True)
+    first, (da, dn) = jax.lax.scan(step, jnp.zeros_like(g[0]), (g, before, *gates), reverse=True)
     dx = jnp.concatenate([da[..., : 2 * kernel.shape[0]], dn], axis=-1)
-    return dx, _kernel_gradient(before, da, kernel), jnp.sum(da, axis=(0, 1))
+    dkernel = kernel_gradient(_kept(before, _in_time(keep)), da, kernel)
+    return dx, dkernel, jnp.sum(da, axis=(0, 1)), _cotangent(first, initial), None
 
 
 gru.defvjp(_gru_forward, _gru_backward)
@@ -126,72 +192,128 @@ gru.defvjp(_gru_forward, _gru_backward)
 
 @jax.custom_vjp
 def lstm(
-    projected: Float[Array, "time batch gates"], kernel: Float[Array, "hidden gates"]
+    projected: Float[Array, "time batch gates"],
+    kernel: Float[Array, "hidden gates"],
+    initial: tuple[State, State] | None = None,
+    keep: State | None = None,
 ) -> Float[Array, "time batch hidden"]:
     """Long short-term memory with a forget gate (Hochreiter and Schmidhuber 1997; Gers et al. 2000).
 
     With (i, f, g, o) = z_t + h_{t-1} U: ``c_t = sigmoid(f) c_{t-1} + sigmoid(i) tanh(g)``,
-    ``h_t = sigmoid(o) tanh(c_t)``, from ``h_0 = c_0 = 0``.
+    ``h_t = sigmoid(o) tanh(c_t)``.
 
     Args:
         projected: ``z``, the input's contribution with its bias; gates in the order input, forget,
             candidate, output, as in PyTorch.
         kernel: ``U``.
+        initial: ``(h_0, c_0)``; zero where it is None.
+        keep: factor of ``h_{t-1}`` in the product.
     """
-    return _lstm_forward(projected, kernel)[0]
+    return lstm_with_gates(projected, kernel, initial, keep)[0]
 
 
-def _lstm_forward(projected: Any, kernel: Any) -> tuple[Any, Any]:
+@jax.custom_vjp
+def lstm_with_cells(
+    projected: Float[Array, "time batch gates"],
+    kernel: Float[Array, "hidden gates"],
+    initial: tuple[State, State] | None = None,
+    keep: State | None = None,
+) -> tuple[Float[Array, "time batch hidden"], Float[Array, "time batch hidden"]]:
+    """:func:`lstm`, which gives the cells ``c`` beside the states ``h``.
+
+    A function of its own, so that the gradient of :func:`lstm` has no gradient of cells to add.
+    """
+    return lstm_with_gates(projected, kernel, initial, keep)[:2]
+
+
+def lstm_step(c: Any, sums: Any) -> tuple[Any, Any]:
+    """One step of :func:`lstm` from the sums ``(i, f, g, o)``: the new ``(h, c)``, and the gates in that order."""
+    i, f, g, o = jnp.split(sums, 4, axis=-1)
+    i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
+    c = f * c + i * g
+    return (o * jnp.tanh(c), c), (i, f, g, o)
+
+
+def lstm_with_gates(projected: Any, kernel: Any, initial: Any, keep: Any) -> tuple[Any, Any, list[Any]]:
+    """The states and cells of :func:`lstm`, and its gates in the order input, forget, candidate, output."""
+
     def step(carry: Any, z: Any) -> tuple[Any, Any]:
         h, c = carry
-        i, f, g, o = jnp.split(z + h @ kernel, 4, axis=-1)
-        i, f, g, o = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
-        c = f * c + i * g
-        h = o * jnp.tanh(c)
-        return (h, c), (h, c, i, f, g, o)
+        carry, gates = lstm_step(c, z + _product(_kept(h, keep), kernel))
+        return carry, (*carry, *gates)
 
-    zero = jnp.zeros((projected.shape[1], kernel.shape[0]), projected.dtype)
-    states, cells, *gates = jax.lax.scan(step, (zero, zero), projected)[1]
-    return states, (states, cells, gates, kernel)
+    zero = _zero(projected, kernel)
+    first = (zero, zero) if initial is None else tuple(part.astype(zero.dtype) for part in initial)
+    states, cells, *gates = jax.lax.scan(step, first, projected)[1]
+    return states, cells, gates
 
 
-def _lstm_backward(residuals: Any, g: Any) -> tuple[Any, Any]:
-    states, cells, gates, kernel = residuals
+def _lstm_residuals(projected: Any, kernel: Any, initial: Any, keep: Any) -> tuple[Any, ...]:
+    return *lstm_with_gates(projected, kernel, initial, keep), kernel, initial, keep, projected[:0]
+
+
+def _lstm_forward(projected: Any, kernel: Any, initial: Any, keep: Any) -> tuple[Any, Any]:
+    residuals = _lstm_residuals(projected, kernel, initial, keep)
+    return residuals[0], residuals
+
+
+def _lstm_with_cells_forward(projected: Any, kernel: Any, initial: Any, keep: Any) -> tuple[Any, Any]:
+    residuals = _lstm_residuals(projected, kernel, initial, keep)
+    return residuals[:2], residuals
+
+
+def _lstm_backward(residuals: Any, g: Any) -> tuple[Any, Any, Any, None]:
+    return _lstm_with_cells_backward(residuals, (g, None))
+
+
+def _lstm_with_cells_backward(residuals: Any, g: Any) -> tuple[Any, Any, Any, None]:
+    """The gradient; that of the cells is None where no cell was given out."""
+    states, cells, gates, kernel, initial, keep, empty = residuals
+    h_0, c_0 = (None, None) if initial is None else initial
     zero = jnp.zeros_like(states[0])
     transposed = kernel.T
 
     def step(carry: Any, at: Any) -> tuple[Any, Any]:
         dh, dc = carry
-        grad, c, c_before, i, f, g, o = at
+        (grad, grad_c), c, c_before, i, f, g, o = at
         dh = dh + grad
+        dc = dc if grad_c is None else dc + grad_c
         squashed = jnp.tanh(c)
         do = dh * squashed * o * (1 - o)
         dc = dc + dh * o * (1 - squashed * squashed)
         di, df, dg = dc * g * i * (1 - i), dc * c_before * f * (1 - f), dc * i * (1 - g * g)
         dz = jnp.concatenate([di, df, dg, do], axis=-1)
-        return (dz @ transposed, dc * f), dz
+        return (_kept(_product(dz, transposed), keep), dc * f), dz.astype(empty.dtype)
 
-    scanned = (g, cells, _previous(cells, zero), *gates)
-    _, dz = jax.lax.scan(step, (zero, zero), scanned, reverse=True)
-    return dz, _kernel_gradient(_previous(states, zero), dz, kernel)
+    scanned = (g, cells, previous(cells, c_0), *gates)
+    first, dz = jax.lax.scan(step, (zero, zero), scanned, reverse=True)
+    dkernel = kernel_gradient(_kept(previous(states, h_0), _in_time(keep)), dz, kernel)
+    dinitial = None if initial is None else tuple(map(_cotangent, first, initial))
+    return dz, dkernel, dinitial, None
 
 
 lstm.defvjp(_lstm_forward, _lstm_backward)
-
-GATES: dict[str, int] = {"vanilla": 1, "gru": 3, "lstm": 4}
-"""Gates of each cell: the width of its projections, in units of the hidden size."""
+lstm_with_cells.defvjp(_lstm_with_cells_forward, _lstm_with_cells_backward)
 
 
-def orthogonal_blocks(gates: int) -> Callable[..., Array]:
-    """An initialiser for a recurrent kernel [hidden, gates * hidden]: each gate's block orthogonal.
+def recurrent_init(name: Literal["orthogonal", "identity", "glorot"], gates: int) -> Callable[..., Array]:
+    """An initialiser for a recurrent kernel [hidden, gates * hidden], one square block for each gate.
 
-    Orthogonal blocks keep the norm of what they carry (Saxe et al. 2014).
+    Args:
+        name: orthogonal blocks keep the norm of what they carry (Saxe et al. 2014); identity is that
+            of Le, Jaitly and Hinton 2015; glorot is uniform in ±sqrt(6 / (2 hidden)) (Glorot and
+            Bengio 2010, equation 16).
+        gates: number of blocks.
     """
+    draw: dict[str, Callable[..., Array]] = {
+        "orthogonal": jax.nn.initializers.orthogonal(),
+        "identity": lambda key, shape, dtype: jnp.eye(*shape, dtype=dtype),
+        "glorot": jax.nn.initializers.glorot_uniform(),
+    }
 
     def init(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
         hidden = shape[0]
         keys = jax.random.split(key, gates)
-        block = jax.nn.initializers.orthogonal()
-        return jnp.concatenate([block(key, (hidden, hidden), dtype) for key in keys], axis=1)
+        return jnp.concatenate([draw[name](key, (hidden, hidden), dtype) for key in keys], axis=1)
 
     return init

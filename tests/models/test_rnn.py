@@ -1,4 +1,4 @@
-"""The recurrent network: against PyTorch, causality, counts, dropout, bad input."""
+"""The recurrent network: against PyTorch, causality, counts, options, gates by name, dropout, bad input."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,27 @@ import numpy as np
 import pytest
 
 from models import BadInput, Shapes, build, rnn
+from models.inputs import Padded
 
 CELLS = ("vanilla", "gru", "lstm")
 GATES = {"vanilla": 1, "gru": 3, "lstm": 4}
 IMAGE = Shapes(inputs=(5, 4, 2), vocabulary=None, outputs=3, per_position=False)
 SEQUENCE = Shapes(inputs=(6, 4), vocabulary=None, outputs=3, per_position=True)
 TOKENS = Shapes(inputs=(6,), vocabulary=7, outputs=7, per_position=True)
+LENGTHS = np.array([6, 1, 4])
+MASK = jnp.asarray(np.arange(6)[None] < LENGTHS[:, None])
+TAGS = Shapes(inputs=(6, 4), vocabulary=None, outputs=3, per_position=True)
+LABEL = Shapes(inputs=(6, 4), vocabulary=None, outputs=3, per_position=False)
+CAUSAL = Shapes(inputs=(6, 4), vocabulary=None, outputs=3, per_position=True, causal=True)
+VARIANTS = (
+    "no_input_gate",
+    "no_forget_gate",
+    "no_output_gate",
+    "no_input_activation",
+    "no_output_activation",
+    "coupled_gates",
+    "full_gate_recurrence",
+)
 
 
 def _inputs(shapes, batch=2, dtype="float32"):
@@ -26,6 +41,14 @@ def _logits(model, variables, x, train=False, rngs=None, **hyperparameters):
         return model.apply(variables, x, train=train, rngs=rngs, hyperparameters=hyperparameters)[0]
 
     return jax.jit(apply)(variables, x, rngs or {}, hyperparameters)
+
+
+def _random_variables(model, x, dtype="float32", seed=1):
+    random = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(random.normal(size=leaf.shape) * 0.5, dtype),
+        jax.eval_shape(model.init, jax.random.key(0), x),
+    )
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -88,9 +111,15 @@ def test_against_pytorch(cell, shapes, dtype, tolerance):
             jax.eval_shape(model.init, jax.random.key(0), x),
         )
         params = variables["params"]
-        y = _logits(model, variables, x)
-        cotangent = random.normal(size=y.shape).astype(dtype)
-        ours = jax.jit(jax.grad(lambda v: (_logits(model, v, x) * cotangent).sum()))(variables)["params"]
+        time = (6,) if shapes.per_position else ()
+        cotangent = random.normal(size=(2, *time, shapes.outputs)).astype(dtype)
+
+        def total(variables):
+            y = _logits(model, variables, x)
+            return (y * cotangent).sum(), y
+
+        gradients, y = jax.jit(jax.grad(total, has_aux=True))(variables)
+        ours = gradients["params"]
 
         inputs = torch.tensor(np.array(x))
         if shapes.vocabulary is not None:
@@ -146,20 +175,172 @@ def test_dropout_off_draws_nothing_and_zero_changes_nothing():
     assert not np.allclose(dropped, still)
 
 
+# --- options ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("peephole", [False, True])
+@pytest.mark.parametrize("variant", ["none", *VARIANTS])
+def test_parameter_counts_of_the_variants(variant, peephole):
+    """Greff et al. 2015, section 2: N inputs, M units; N M + M^2 + M for each block, M for each peephole."""
+    n, m = 4, 5
+    lost = variant in ("no_input_gate", "no_forget_gate", "no_output_gate", "coupled_gates")
+    expected = (4 - lost) * (n * m + m * m + m) + peephole * (3 - lost) * m
+    expected += 9 * m * m if variant == "full_gate_recurrence" else 0
+    model, x = build(rnn.Config(width=m, variant=variant, peephole=peephole), LABEL), _inputs(LABEL)
+    params = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params["layer_0"])) == expected
+
+
+def test_two_directions_double_the_layers():
+    model, x = build(rnn.Config(width=5, depth=2, bidirectional=True), LABEL), _inputs(LABEL)
+    params = jax.eval_shape(model.init, jax.random.key(0), x)["params"]
+    expected = 2 * 4 * (5 * 4 + 25 + 5) + 2 * 4 * (5 * 10 + 25 + 5) + 3 * 10 + 3
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == expected
+
+
+def test_initialisation_of_the_rectified_network_and_of_coupled_gates():
+    config = rnn.Config(
+        cell="vanilla", activation="relu", recurrent_init="identity", input_init="small_normal", width=100
+    )
+    gates = {"variant": "coupled_gates"}, {"variant": "no_forget_gate"}
+    models = [build(c, LABEL) for c in (config, *(rnn.Config(width=2, forget_bias=2.0, **gate) for gate in gates))]
+    init = jax.jit(lambda key, x: [model.init(key, x)["params"]["layer_0"] for model in models])
+    layer, coupled, none = init(jax.random.key(0), _inputs(LABEL))
+    np.testing.assert_array_equal(layer["recurrent_kernel"], np.eye(100))
+    np.testing.assert_allclose(jnp.std(layer["input_kernel"]), 0.001, rtol=0.15)
+    np.testing.assert_array_equal(layer["bias"], np.zeros(100))
+    np.testing.assert_array_equal(coupled["bias"], [-2, -2, 0, 0, 0, 0])
+    np.testing.assert_array_equal(none["bias"], np.zeros(6))
+
+
+LSTM_NAMES = {"hidden", "cell", "input_gate", "forget_gate", "candidate", "output_gate"}
+
+
 @pytest.mark.parametrize(
-    ("shapes", "message"),
+    ("options", "names"),
     [
-        (Shapes(inputs=(6,), vocabulary=None, outputs=3, per_position=False), r"shape \(6,\)"),
-        (Shapes(inputs=(6, 2), vocabulary=5, outputs=5, per_position=True), r"shape \(6, 2\)"),
-        (Shapes(inputs=(5, 4, 2), vocabulary=None, outputs=3, per_position=True), "every position"),
+        ({"cell": "vanilla"}, {"hidden"}),
+        ({"cell": "gru"}, {"hidden", "reset_gate", "update_gate", "candidate"}),
+        ({"cell": "lstm"}, LSTM_NAMES),
+        ({"variant": "no_input_gate", "peephole": True}, LSTM_NAMES - {"input_gate"}),
     ],
 )
-def test_bad_shapes(shapes, message):
-    with pytest.raises(BadInput, match=message):
-        build(rnn.Config(), shapes)
+def test_gates_and_states_by_name(options, names):
+    model = build(rnn.Config(**options, width=4, bidirectional=True), TAGS)
+    x = Padded(_inputs(TAGS, batch=3), MASK)
+    variables = _random_variables(model, x)
+    y, kept, plain = jax.jit(lambda v: (*model.inspect(v, x, hyperparameters={}), _logits(model, v, x)))(variables)
+    assert set(kept) == {f"layer_0{side}/{name}" for side in ("", "_backward") for name in names}
+    assert {value.shape for value in kept.values()} == {(3, 6, 4)}
+    hidden = jnp.concatenate([kept["layer_0/hidden"], kept["layer_0_backward/hidden"]], -1)
+    head = variables["params"]["logits"]
+    np.testing.assert_allclose(hidden @ head["kernel"] + head["bias"][None, None], y, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(y, plain, rtol=1e-5, atol=1e-6)
+    if "cell" in names and not options.get("variant"):
+        for side in ("", "_backward"):
+            part = {name: kept[f"layer_0{side}/{name}"] for name in names}
+            first = part["output_gate"] * jnp.tanh(part["cell"])
+            np.testing.assert_allclose(part["hidden"], first, rtol=1e-5, atol=1e-6)
+    gates = [value for name, value in kept.items() if name.endswith("gate")]
+    assert all(float(gate.min()) >= 0 and float(gate.max()) <= 1 for gate in gates)
 
 
-@pytest.mark.parametrize("field", [{"width": 0}, {"cell": "elman"}, {"dropout_rate": 1.0}])
+def test_nothing_of_the_gates_is_in_the_program_that_is_not_asked_for_them():
+    model, x = build(rnn.Config(width=4), TAGS), _inputs(TAGS)
+    variables = _random_variables(model, x)
+    loops = [
+        str(jax.make_jaxpr(run)(variables)).count("scan[")
+        for run in (lambda v: _logits(model, v, x), lambda v: model.inspect(v, x, hyperparameters={}))
+    ]
+    assert loops == [1, 2]
+
+
+def test_variational_dropout_draws_one_mask_a_sequence():
+    """With an identity in place of what is not asked for, the same units are off at every step."""
+    shapes = Shapes(inputs=(50, 8), vocabulary=None, outputs=8, per_position=True)
+    x, head = jnp.ones((3, 50, 8)), {"kernel": jnp.eye(8), "bias": jnp.zeros(8)}
+    layer = {"input_kernel": jnp.eye(8) * 20, "recurrent_kernel": jnp.zeros((8, 8)), "bias": jnp.zeros(8)}
+    variables = {"params": {"layer_0": layer, "logits": head}}
+    for variational in (True, False):
+        model = build(rnn.Config(cell="vanilla", width=8, variational=variational), shapes)
+        y = _logits(model, variables, x, train=True, rngs={"dropout": jax.random.key(0)}, dropout_rate=jnp.float32(0.5))
+        constant = bool((y == y[:, :1]).all())
+        assert constant == variational
+        # Two masks of a half in a row, the input's and the output's; without the first: one.
+        np.testing.assert_allclose(jnp.mean(y > 0), 0.25 if variational else 0.5, atol=0.2 if variational else 0.05)
+    assert len({np.asarray(row).tobytes() for row in np.asarray(y)}) == 3
+
+
+def test_recurrent_dropout_drops_the_same_units_at_every_step_of_the_recurrent_product():
+    """h_t = relu(h_{t-1} m / 0.5 + x) from x = 1: 1, 3, 7, ... where a unit is kept, 1, 1, 1, ... where not."""
+    shapes = Shapes(inputs=(5, 64), vocabulary=None, outputs=64, per_position=True)
+    layer = {"input_kernel": jnp.eye(64), "recurrent_kernel": jnp.eye(64), "bias": jnp.zeros(64)}
+    variables = {"params": {"layer_0": layer, "logits": {"kernel": jnp.eye(64), "bias": jnp.zeros(64)}}}
+    model = build(rnn.Config(cell="vanilla", activation="relu", width=64), shapes)
+    rate = {"recurrent_dropout_rate": jnp.float32(0.5)}
+    y = _logits(model, variables, jnp.ones((4, 5, 64)), train=True, rngs={"dropout": jax.random.key(0)}, **rate)
+    kept = np.asarray(y[:, 1] > 2)
+    assert 0.35 < kept.mean() < 0.65
+    np.testing.assert_allclose(y, np.where(kept[:, None], 2.0 ** np.arange(1, 6)[None, :, None] - 1, 1), rtol=1e-5)
+    still = _logits(model, variables, jnp.ones((4, 5, 64)), **rate)
+    np.testing.assert_allclose(still[:, -1], 5.0)
+
+
+@pytest.mark.parametrize("options", [{"cell": "gru"}, {"bidirectional": True}])
+def test_bfloat16(options):
+    shapes = Shapes(inputs=(20, 8), vocabulary=None, outputs=3, per_position=True)
+    full, half = (build(rnn.Config(**options, width=16), shapes, compute_dtype=d) for d in ("float32", "bfloat16"))
+    x = _inputs(shapes, batch=4)
+    variables = jax.tree.map(lambda leaf: leaf * 0.4, _random_variables(full, x))
+
+    def run(model, variables):
+        def total(variables):
+            y = _logits(model, variables, x)
+            return jnp.sin(y).sum(), y
+
+        return jax.jit(jax.grad(total, has_aux=True))(variables)
+
+    (a, y), (b, rounded) = run(full, variables), run(half, variables)
+    assert rounded.dtype == jnp.float32
+    assert float(jnp.linalg.norm(rounded - y) / jnp.linalg.norm(y)) < 3e-2
+    for exact, gradient in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert gradient.dtype == jnp.float32
+        assert float(jnp.linalg.norm(gradient - exact) / jnp.linalg.norm(exact)) < 0.1
+
+
+# --- bad input ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "shapes", "message"),
+    [
+        ({}, Shapes(inputs=(6,), vocabulary=None, outputs=3, per_position=False), r"shape \(6,\)"),
+        ({}, Shapes(inputs=(6, 2), vocabulary=5, outputs=5, per_position=True), r"shape \(6, 2\)"),
+        ({}, Shapes(inputs=(5, 4, 2), vocabulary=None, outputs=3, per_position=True), "every position"),
+        ({}, Shapes(inputs=(5,), vocabulary=4, outputs=3, per_position=True, causal=True, target=5), "seq2seq"),
+        ({"bidirectional": True}, CAUSAL, "set bidirectional=false"),
+    ],
+)
+def test_bad_shapes(options, shapes, message):
+    with pytest.raises(BadInput, match=message) as error:
+        build(rnn.Config(**options), shapes)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"width": 0},
+        {"cell": "elman"},
+        {"dropout_rate": 1.0},
+        {"recurrent_dropout_rate": -0.1},
+        {"activation": "relu"},
+        {"recurrent_init": "eye"},
+        {"variant": "nig"},
+        {"peephole": True, "cell": "gru"},
+        {"variant": "no_input_gate", "cell": "vanilla"},
+    ],
+)
 def test_bad_configurations(field):
     with pytest.raises(BadInput, match=next(iter(field))):
         rnn.Config(**field)
