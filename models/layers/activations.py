@@ -1,4 +1,4 @@
-"""Pointwise nonlinearities by name."""
+"""Nonlinearities by name: pointwise ones, and gates."""
 
 from collections.abc import Callable
 
@@ -25,6 +25,24 @@ def gelu_tanh(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jax.nn.gelu(x, approximate=True)
 
 
+def swiglu(x: Float[Array, "*batch hidden_2"]) -> Float[Array, "*batch hidden"]:
+    """``swish(g) v`` with ``swish(g) = g / (1 + exp(-g))``, g the first half of the last axis, v the second.
+
+    Source: Shazeer 2020, "GLU Variants Improve Transformer", equation 5.
+    """
+    gate, value = jnp.split(x, 2, axis=-1)
+    return jax.nn.silu(gate) * value
+
+
+def geglu(x: Float[Array, "*batch hidden_2"]) -> Float[Array, "*batch hidden"]:
+    """``gelu(g) v``, g the first half of the last axis, v the second.
+
+    Source: Shazeer 2020, "GLU Variants Improve Transformer", equation 5.
+    """
+    gate, value = jnp.split(x, 2, axis=-1)
+    return gelu(gate) * value
+
+
 _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
@@ -32,13 +50,17 @@ _ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
 }
 
+GATED: dict[str, Callable[[Array], Array]] = {"swiglu": swiglu, "geglu": geglu}
+"""Activations that halve the last axis: its first half gates the second."""
+
 
 def activation(name: str) -> Callable[[Array], Array]:
-    """The pointwise function of this name: relu, tanh, gelu (exact) or gelu_tanh.
+    """The pointwise function of this name (relu, tanh, gelu, which is exact, or gelu_tanh), or the gated one.
 
     Raises:
         BadInput: there is none of that name; the message has the nearest.
     """
-    if name not in _ACTIVATIONS:
-        raise unknown("activation", name, _ACTIVATIONS)
-    return _ACTIVATIONS[name]
+    functions = _ACTIVATIONS | GATED
+    if name not in functions:
+        raise unknown("activation", name, functions)
+    return functions[name]

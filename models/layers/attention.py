@@ -1,32 +1,129 @@
-"""Scaled dot-product attention."""
+"""Scaled dot-product attention: masks, grouped heads, and the fused kernel of a GPU."""
 
 import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 
 def attention(
-    queries: Float[Array, "batch queries heads head_dim"],
-    keys: Float[Array, "batch keys heads head_dim"],
-    values: Float[Array, "batch keys heads value_dim"],
+    queries: Float[Array, "batch queries heads key_size"],
+    keys: Float[Array, "batch keys kv_heads key_size"],
+    values: Float[Array, "batch keys kv_heads value_size"],
     *,
     causal: bool,
-    drop: Callable[[Array], Array] = lambda weights: weights,
-) -> Float[Array, "batch queries heads value_dim"]:
-    """``softmax(Q K^T / sqrt(head_dim)) V`` (Vaswani et al. 2017, equation 1), for each head.
+    mask: Bool[Array, "batch keys"] | None = None,
+    positions: Int[Array, "batch queries"] | None = None,
+    bias: Float[Array, "rows heads queries keys"] | None = None,
+    drop: Callable[[Array], Array] | None = None,
+    observe: Callable[[Array], None] | None = None,
+) -> Float[Array, "batch queries heads value_size"]:
+    """``softmax(Q K^T / sqrt(key_size) + bias) V`` (Vaswani et al. 2017, equation 1), for each head.
+
+    With fewer heads of keys than of queries, consecutive heads of queries share one (Ainslie et al. 2023). Scores
+    and softmax have at least 32 bits. What is not to be seen has weight exactly zero; a query that sees
+    nothing at all gets zeros. On an NVIDIA GPU, in 16 bits and where nobody wants to see, change or bias the
+    weights, cuDNN's fused kernel computes the same without ever holding them (Dao et al. 2022).
 
     Args:
         queries: what each position asks.
         keys: what each position offers.
         values: what it gives.
         causal: position t sees positions up to t only.
+        mask: true at the keys that there are; the real ones come first. None where all are real.
+        positions: where the queries stand, when that is not 0, 1, ...: each sees keys 0 to its own position.
+        bias: added to the scores; one row for each sequence, or one for all.
         drop: dropout on the attention weights [batch, heads, queries, keys].
+        observe: is given the weights, before dropout.
     """
-    scores = jnp.einsum("bqhd,bkhd->bhqk", queries, keys) * (1 / math.sqrt(queries.shape[-1]))
-    if causal:
-        visible = jnp.tril(jnp.ones(scores.shape[-2:], bool))[None, None]
+    plain = positions is None and bias is None and drop is None and observe is None
+    if plain and _fused_kernel_takes(queries, keys, values):
+        return _fused(queries, keys, values, causal=causal, mask=mask)
+    scores = _scores(queries, keys) * (1 / math.sqrt(queries.shape[-1]))
+    if bias is not None:
+        scores = scores + bias.astype(scores.dtype)
+    visible = _visible(queries.shape[1], keys.shape[1], causal, mask, positions)
+    if visible is not None:
         scores = jnp.where(visible, scores, jnp.finfo(scores.dtype).min)
-    return jnp.einsum("bhqk,bkhd->bqhd", drop(jax.nn.softmax(scores, axis=-1)), values)
+    weights = jax.nn.softmax(scores, axis=-1)
+    if visible is not None and mask is not None:
+        # A row without any visible key has equal weights up to here.
+        weights = jnp.where(visible, weights, jnp.zeros((), weights.dtype))
+    if observe is not None:
+        observe(weights)
+    weights = weights.astype(values.dtype)
+    return _mix(weights if drop is None else drop(weights), values)
+
+
+def _visible(
+    queries: int, keys: int, causal: bool, mask: Array | None, positions: Array | None
+) -> Bool[Array, "rows 1 queries_or_1 keys"] | None:
+    """Which keys each query may see; None where it sees all."""
+    visible = None
+    if positions is not None:
+        visible = jnp.arange(keys, dtype=positions.dtype)[None, None, None] <= positions[:, None, :, None]
+    elif causal:
+        visible = jnp.tril(jnp.ones((queries, keys), bool))[None, None]
+    if mask is not None:
+        real = mask[:, None, None, :]
+        visible = real if visible is None else visible & real
+    return visible
+
+
+def _scores(queries: Array, keys: Array) -> Float[Array, "batch heads queries keys"]:
+    """Inner products of each query with each key, in at least 32 bits."""
+    dtype = jnp.promote_types(queries.dtype, jnp.float32)
+    batch, time, heads, size = queries.shape
+    groups = keys.shape[2]
+    if groups == heads:
+        return jnp.einsum("bqhd,bkhd->bhqk", queries, keys, preferred_element_type=dtype)
+    grouped = queries.reshape(batch, time, groups, heads // groups, size)
+    scores = jnp.einsum("bqgnd,bkgd->bgnqk", grouped, keys, preferred_element_type=dtype)
+    return scores.reshape(batch, heads, time, keys.shape[1])
+
+
+def _mix(weights: Array, values: Array) -> Float[Array, "batch queries heads value_size"]:
+    """Sums of values by weights."""
+    batch, heads, time, length = weights.shape
+    groups, size = values.shape[2:]
+    if groups == heads:
+        return jnp.einsum("bhqk,bkhd->bqhd", weights, values)
+    grouped = weights.reshape(batch, groups, heads // groups, time, length)
+    return jnp.einsum("bgnqk,bkgd->bqgnd", grouped, values).reshape(batch, time, heads, size)
+
+
+def _fused_kernel_takes(queries: Array, keys: Array, values: Array) -> bool:
+    """Whether cuDNN's fused kernel computes attention of these shapes and number formats here.
+
+    Read from the machine while the program is traced: JAX asks cuDNN for its version then, so that the
+    kernel cannot be put into a program on a machine without one. A program traced on such a machine and
+    exported for a GPU has the plain form.
+    """
+    size = queries.shape[-1]
+    fits = queries.dtype in (jnp.bfloat16, jnp.float16) and size == values.shape[-1] and size % 8 == 0 and size <= 128
+    if not fits or queries.dtype != keys.dtype or jax.default_backend() != "gpu":
+        return False
+    device = jax.local_devices()[0]
+    # "8.0" is the first generation that has the kernel; AMD's names are no numbers.
+    generation = str(getattr(device, "compute_capability", "")).split(".")[0]
+    return generation.isdigit() and int(generation) >= 8
+
+
+def _fused(
+    queries: Array, keys: Array, values: Array, *, causal: bool, mask: Array | None
+) -> Float[Array, "batch queries heads value_size"]:
+    """The same by cuDNN's kernel."""
+    if mask is None:
+        return jax.nn.dot_product_attention(queries, keys, values, is_causal=causal, implementation="cudnn")
+    lengths = jnp.sum(mask, axis=1, dtype=jnp.int32)
+    mixed = jax.nn.dot_product_attention(
+        queries,
+        keys,
+        values,
+        is_causal=causal,
+        key_value_seq_lengths=jnp.maximum(lengths, 1),
+        implementation="cudnn",
+    )
+    return jnp.where((lengths > 0)[:, None, None, None], mixed, jnp.zeros((), mixed.dtype))

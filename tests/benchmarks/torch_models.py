@@ -134,7 +134,7 @@ class Transformer(nn.Module):
             project = nn.Linear(size**2 * channels, config.width, bias=config.use_bias)
             self.inputs = nn.Sequential(Patches(size), project)
         self.positions = nn.Parameter(0.02 * torch.randn(positions, config.width))
-        self.blocks = nn.Sequential(*(Block(config, shapes.per_position) for _ in range(config.depth)))
+        self.blocks = nn.Sequential(*(Block(config, shapes.causal) for _ in range(config.depth)))
         self.norm = nn.LayerNorm(config.width)
         self.logits = nn.Linear(config.width, shapes.outputs, bias=not shapes.per_position)
 

@@ -46,6 +46,16 @@ def test_gradient_of_gelu_tanh():
         np.testing.assert_allclose(jax.vmap(jax.grad(activation("gelu_tanh")))(x), slow, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize(("name", "gate"), [("swiglu", lambda x: x / (1 + np.exp(-x))), ("geglu", REFERENCES["gelu"])])
+def test_gated(name, gate):
+    """Shazeer 2020, equation 5: the first half gates the second."""
+    x = np.random.default_rng(0).normal(size=(5, 3, 8)) * 3
+    expected = gate(x[..., :4]) * x[..., 4:]
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(activation(name)(jnp.asarray(x)), expected, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(activation(name)(jnp.asarray(x, "float32")), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_unknown_name_is_bad_input():
     with pytest.raises(BadInput, match="did you mean 'gelu_tanh'"):
         activation("gelu_tan")
