@@ -44,6 +44,15 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
     return result.hexdigest()
 
 
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether reading failed for want of memory or permission, which says nothing about the checkpoint.
+
+    TensorStore reports such errors of the system as ValueError with the name of the status in its text.
+    """
+    names = ("PERMISSION_DENIED", "RESOURCE_EXHAUSTED")
+    return isinstance(error, MemoryError | PermissionError) or any(name in str(error) for name in names)
+
+
 class Checkpoints:
     """The checkpoints of one population, in a folder of their own; the newest two are kept."""
 
@@ -72,13 +81,26 @@ class Checkpoints:
             try:
                 return self._read(step, like)
             except Exception as error:  # whatever a damaged file makes Orbax raise
+                if _is_of_the_machine(error):
+                    raise
                 reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                aside = self._set_aside(step)
                 logger.warning(
-                    "checkpoint %s/%d is damaged (%s); going back to the one before", self.folder, step, reason
+                    "checkpoint %s/%d is damaged (%s); it is kept as %s; going back to the one before",
+                    self.folder,
+                    step,
+                    reason,
+                    aside.name,
                 )
-                shutil.rmtree(self.folder / str(step), ignore_errors=True)
-                self._manager.reload()
         return None
+
+    def _set_aside(self, step: int) -> Path:
+        """Move a checkpoint out of Orbax's sight, beside the folder, over one that lies there already."""
+        aside = self.folder.with_name(f"{self.folder.name}.damaged-{step}")
+        shutil.rmtree(aside, ignore_errors=True)
+        (self.folder / str(step)).rename(aside)
+        self._manager.reload()
+        return aside
 
     def _read(self, step: int, like: Any) -> Restored:
         leaves, structure = jax.tree_util.tree_flatten_with_path(like)

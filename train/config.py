@@ -35,6 +35,15 @@ class Regularisation(Configuration):
         l2: lambda in ``loss + lambda / 2 sum w^2`` over the decayed parameters (coupled: it goes
             through the optimizer, unlike an optimizer's own ``weight_decay``).
         clip_norm: gradients are scaled down to this global norm (Pascanu et al. 2013).
+        clip_value: each element of the gradients is cut to at most this size, before ``clip_norm``.
+        z_loss: coefficient of the squared logarithm of the softmax's denominator, added to the loss
+            of each item (Chowdhery et al. 2022, "PaLM", section 5).
+        max_norm: after each step, the weights into a unit (a column of a decayed kernel) are scaled
+            down to this norm (Srivastava et al. 2014, section 5.1).
+        sam_radius: rho of sharpness-aware minimisation (Foret et al. 2021, equation 3) around the
+            optimizer: the gradient is taken at the point this far uphill. It is not clipped again.
+        ema_decay: d of an average of the parameters, ``a <- d a + (1 - d) w``, which evaluations take
+            in place of w (Polyak and Juditsky 1992; exponential as in Izmailov et al. 2018, section 3).
         undecayed: regular expression; parameters whose path it finds are left out of L1, L2 and
             weight decay. The default leaves out biases and the scales of normalisation.
     """
@@ -43,6 +52,11 @@ class Regularisation(Configuration):
     l1: Annotated[float, Traced(ge=0, off=0.0)] = 0.0
     l2: Annotated[float, Traced(ge=0, off=0.0)] = 0.0
     clip_norm: Annotated[float, Traced(gt=0, off=math.inf)] = math.inf
+    clip_value: Annotated[float, Traced(gt=0, off=math.inf)] = math.inf
+    z_loss: Annotated[float, Traced(ge=0, off=0.0)] = 0.0
+    max_norm: Annotated[float, Traced(gt=0, off=math.inf)] = math.inf
+    sam_radius: Annotated[float, Traced(ge=0, off=0.0)] = 0.0
+    ema_decay: Annotated[float, Traced(ge=0, lt=1, off=0.0)] = 0.0
     undecayed: Annotated[str, Static()] = r"(bias|scale)$"
 
     def validate(self) -> None:
@@ -62,12 +76,15 @@ class Training(Configuration):
         batch_size: items (examples, or windows of text) in a step.
         evaluate_every: steps between evaluations on the validation split; the end is always one.
         evaluation_batch_size: items in one batch of an evaluation; changes memory and speed only.
+        compute_dtype: number format that the model computes in; parameters, their gradients and the
+            optimizer keep 32 bits (mixed precision; Micikevicius et al. 2018, section 3.1).
     """
 
     steps: Annotated[int, Static(ge=1)] = 1000
     batch_size: Annotated[int, Static(ge=1)] = 64
     evaluate_every: Annotated[int, Static(ge=1)] = 100
     evaluation_batch_size: Annotated[int, Static(ge=1)] = 250
+    compute_dtype: Annotated[Literal["float32", "bfloat16"], Static()] = "float32"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -102,10 +119,15 @@ class Config(Configuration):
     execution: Execution = Execution()
 
     def validate(self) -> None:
-        """A schedule must fit the training that it serves."""
+        """A schedule must fit the training that it serves, and what wraps the optimizer the optimizer."""
         check = getattr(self.schedule, "check", None)
         if check is not None:
             check(self.training.steps)
+        if self.optimizer.name == "lbfgs" and self.regularisation.sam_radius:
+            raise BadInput(
+                f"regularisation.sam_radius={self.regularisation.sam_radius} needs an optimizer without a line search: "
+                "with optimizer.name=lbfgs it must be 0"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from train import flops
+from models import flops
 from train.config import Config, traced_paths
 from train.data.task import Task
 from train.step import decay_mask, make_step, path_name
@@ -16,7 +16,7 @@ class Cost(NamedTuple):
 
     Attributes:
         parameters: number of trained values.
-        flops_per_step: operations of one training step; see :mod:`train.flops`.
+        flops_per_step: operations of one training step; see :mod:`models.flops`.
         state_bytes: memory of parameters, optimizer state and running statistics.
         decayed: paths of the parameters that L1, L2 and weight decay act on.
         undecayed: paths of those that they leave alone.

@@ -130,8 +130,8 @@ class _Run:
 
     def _restore(self) -> None:
         """Begin at the newest whole checkpoint, or at step 0; drop the rows beyond it."""
+        self.population.compile()
         self.states = self.population.init()
-        self.population.compile(self.states)
         restored = self.checkpoints.restore(self.states)
         self.step = -1
         if restored is not None:

@@ -38,7 +38,7 @@ class Objective(NamedTuple):
     """What is minimised and what is reported.
 
     Attributes:
-        loss: ``(logits, batch, label_smoothing) -> scalar``, the weighted mean that is minimised.
+        loss: ``(logits, batch, label_smoothing, z_loss) -> scalar``, the weighted mean that is minimised.
         sums: ``(logits, batch) -> {name: scalar}``, sums over a batch that add up over batches;
             ``weight`` is the number of real items.
         metrics: names of the metrics that :attr:`finish` gives.
@@ -51,8 +51,10 @@ class Objective(NamedTuple):
     finish: Callable[[Mapping[str, float]], dict[str, float]]
 
 
-def _loss(logits: Array, batch: Batch, label_smoothing: Array | float) -> Float[Array, ""]:
+def _loss(logits: Array, batch: Batch, label_smoothing: Array | float, z_loss: Array | float = 0.0) -> Float[Array, ""]:
     items = cross_entropy(logits, batch.targets, label_smoothing=label_smoothing)
+    if not (isinstance(z_loss, float) and z_loss == 0.0):
+        items += z_loss * jnp.square(jax.nn.logsumexp(logits, axis=-1))
     return jnp.sum(items * batch.weights) / jnp.sum(batch.weights)
 
 

@@ -8,6 +8,7 @@ run is a strategy, chosen by measurement, and never changes what a trial compute
     of  a loop over steps whose bounds are arguments, so that any number of steps is one program.
 """
 
+import concurrent.futures
 import functools
 import hashlib
 import logging
@@ -29,10 +30,6 @@ from train.step import Hyperparameters, State, make_step
 logger = logging.getLogger("paribus")
 
 AXIS = "lanes"
-
-VECTORISED_ON_CPU = frozenset({"mlp"})
-"""Families whose small networks run faster batched than one after another on a CPU core. Others
-lose there (batched kernels, spilled caches), while on an accelerator launches dominate and all win."""
 
 
 class Lanes(NamedTuple):
@@ -70,12 +67,15 @@ def group(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
 
 
 def choose_strategy(config: Config, backend: str) -> str:
-    """The strategy that was measured to be fastest, or the one that the configuration demands."""
+    """The strategy that was measured to be fastest, or the one that the configuration demands.
+
+    On a CPU, lanes one after another won in every family (tests/benchmarks/populations.py): batched
+    kernels spill the caches and gain nothing. On an accelerator a small model is bound by launches,
+    so its lanes are batched; that was not measured.
+    """
     if config.execution.strategy != "auto":
         return config.execution.strategy
-    if backend != "cpu":
-        return "vectorised"
-    return "vectorised" if config.model.name in VECTORISED_ON_CPU else "sequential"
+    return "sequential" if backend == "cpu" else "vectorised"
 
 
 class Population:
@@ -136,7 +136,10 @@ class Population:
 
     def init(self) -> State:
         """Fresh states of all lanes."""
-        return self._program("init", self._init_lane, (self.lanes,), (self._arrays["train"],))()
+        return self._init()()
+
+    def _init(self) -> Callable[[], State]:
+        return self._program("init", self._init_lane, (self.lanes,), (self._arrays["train"],))
 
     def advance(self, states: State, start: int, stop: int) -> tuple[State, Any]:
         """Train from step ``start`` up to ``stop``. Donates ``states``.
@@ -161,10 +164,23 @@ class Population:
             self._arrays[split] = jax.device_put(dict(arrays), self._whole)
         return self._program(f"evaluate {split}", self._evaluate_lane, (states, self.lanes), (self._arrays[split],))
 
-    def compile(self, states: State) -> None:
-        """Compile what training needs, so that no compilation falls between two steps."""
-        self._advance(states, 0, 0)
-        self._evaluate(states, "validation", self.task.validation.arrays)
+    def compile(self) -> None:
+        """Compile what training needs, so that no compilation falls between two steps.
+
+        The programs are compiled side by side: one thread each, for XLA compiles without Python's lock.
+        """
+        start, before = time.perf_counter(), self.compile_seconds
+        states = jax.eval_shape(self._over_lanes(self._init_lane), self.lanes, (), (self._arrays["train"],))
+        states = jax.tree.map(lambda leaf: leaf.update(sharding=self._split), states)
+        calls = (
+            self._init,
+            lambda: self._advance(states, 0, 0),
+            lambda: self._evaluate(states, "validation", self.task.validation.arrays),
+        )
+        with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
+            for program in [pool.submit(call) for call in calls]:
+                program.result()
+        self.compile_seconds = before + time.perf_counter() - start
 
     def place(self, states: State) -> State:
         """States from host memory, laid out over the devices."""

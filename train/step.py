@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jaxtyping import Array, Float, Int, PyTree
 
 import models
@@ -19,6 +20,7 @@ from train import randomness
 from train.config import SECTIONS, Config, bind
 from train.data.task import Batch
 from train.objectives import OBJECTIVES, Objective
+from train.schedules import warmup
 
 Hyperparameters = Mapping[str, Mapping[str, Any]]
 """Traced values by section and field: ``{"optimizer": {"learning_rate": ...}}``."""
@@ -31,6 +33,7 @@ class State(NamedTuple):
         params: trained arrays.
         batch_stats: running statistics of batch normalisation; empty where there is none.
         optimizer: the optimizer's own state.
+        average: the average of the parameters that evaluations take; empty where there is none.
         loss_sum: training losses summed since the last evaluation.
         diverged_step: the first step whose loss was not finite, or -1.
     """
@@ -38,6 +41,7 @@ class State(NamedTuple):
     params: PyTree
     batch_stats: PyTree
     optimizer: PyTree
+    average: PyTree
     loss_sum: Float[Array, ""]
     diverged_step: Int[Array, ""]
 
@@ -71,24 +75,50 @@ class Step(NamedTuple):
     measure: Callable[..., dict[str, Array]]
 
 
-def _optimizer(config: Config, hyperparameters: Hyperparameters, params: PyTree) -> optax.GradientTransformation:
-    """The optimizer's chain, with traced values passed straight into Optax's constructors."""
+def _optimizer(
+    config: Config, hyperparameters: Hyperparameters, params: PyTree
+) -> optax.GradientTransformationExtraArgs:
+    """The optimizer's chain, with traced values passed straight into Optax's constructors.
+
+    Its last link is that of the optimizer's own file, or what is wrapped around it.
+    """
     section = bind(config.optimizer, hyperparameters.get("optimizer", {}))
     schedule = bind(config.schedule, hyperparameters.get("schedule", {}))
     regularisation = bind(config.regularisation, hyperparameters.get("regularisation", {}))
-    factor = _module("schedule", config).build(schedule, config.training.steps)
+    factor = warmup.factor(config.schedule.name, schedule, config.training.steps)
     mask = decay_mask(params, config.regularisation.undecayed)
-    chain = _module("optimizer", config).build(section, lambda count: section.learning_rate * factor(count), mask)
-    if _is_on(config, hyperparameters, "clip_norm"):
-        return optax.chain(optax.clip_by_global_norm(regularisation.clip_norm), chain)
-    return chain
+
+    def learning_rate(count: Any, peak: Any = None) -> Any:
+        return (section.learning_rate if peak is None else peak) * factor(count)
+
+    chain = _module("optimizer", config).build(section, learning_rate, mask)
+    if _is_on(hyperparameters, "sam_radius"):
+        ascent = optax.chain(optax.contrib.normalize(), optax.sgd(regularisation.sam_radius))
+        chain = _with_gradient_only(optax.contrib.sam(chain, ascent, opaque_mode=True))
+    if hasattr(_module("schedule", config), "transform"):
+        chain = optax.chain(chain, _module("schedule", config).transform(schedule))
+    links = []
+    if _is_on(hyperparameters, "clip_value"):
+        links.append(optax.clip(regularisation.clip_value))
+    if _is_on(hyperparameters, "clip_norm"):
+        links.append(optax.clip_by_global_norm(regularisation.clip_norm))
+    return optax.with_extra_args_support(optax.chain(*links, chain) if links else chain)
+
+
+def _with_gradient_only(transform: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
+    """A transformation that takes ``grad_fn`` and none of the other arguments of an update."""
+
+    def update(updates: PyTree, state: PyTree, params: PyTree = None, *, grad_fn: Any, **_: Any) -> Any:
+        return transform.update(updates, state, params, grad_fn=grad_fn)
+
+    return optax.GradientTransformationExtraArgs(transform.init, update)
 
 
 def _module(section: str, config: Config) -> Any:
     return importlib.import_module(f"{SECTIONS[section][0]}.{getattr(config, section).name}")
 
 
-def _is_on(config: Config, hyperparameters: Hyperparameters, name: str) -> bool:
+def _is_on(hyperparameters: Hyperparameters, name: str) -> bool:
     """Whether a mechanism of the regularisation section is in the program at all."""
     return name in hyperparameters.get("regularisation", {})
 
@@ -106,6 +136,27 @@ def _penalty(config: Config, hyperparameters: Hyperparameters, params: PyTree) -
     return total
 
 
+def _with_max_norm(params: PyTree, config: Config, most: Array) -> PyTree:
+    """Decayed kernels whose columns are no longer than ``most`` (each column leads into one unit)."""
+
+    def project(leaf: Array, decayed: bool) -> Array:
+        if not decayed or leaf.ndim < 2:
+            return leaf
+        norm = jnp.sqrt(jnp.sum(jnp.square(leaf), axis=tuple(range(leaf.ndim - 1)), keepdims=True))
+        return leaf * jnp.minimum(1, most / jnp.maximum(norm, jnp.finfo(leaf.dtype).tiny))
+
+    return jax.tree.map(project, params, decay_mask(params, config.regularisation.undecayed))
+
+
+def _own_state(config: Config, hyperparameters: Hyperparameters, state: PyTree) -> PyTree:
+    """The state of the optimizer's own link of the chain that :func:`_optimizer` builds."""
+    if _is_on(hyperparameters, "clip_norm") or _is_on(hyperparameters, "clip_value"):
+        state = state[-1]
+    if hasattr(_module("schedule", config), "transform"):
+        state = state[0]
+    return state.opt_state if _is_on(hyperparameters, "sam_radius") else state
+
+
 def make_step(config: Config, shapes: Shapes, objective_name: str) -> Step:
     """The pure functions for one static configuration and a task's shapes.
 
@@ -118,7 +169,7 @@ def make_step(config: Config, shapes: Shapes, objective_name: str) -> Step:
     Raises:
         BadInput: the model cannot treat such a task.
     """
-    model: Model = models.build(config.model, shapes)
+    model: Model = models.build(config.model, shapes, compute_dtype=config.training.compute_dtype)
     objective: Objective = OBJECTIVES[objective_name]
 
     def init(seed: Array, hyperparameters: Hyperparameters, batch: Batch) -> State:
@@ -130,6 +181,7 @@ def make_step(config: Config, shapes: Shapes, objective_name: str) -> Step:
             params=params,
             batch_stats=variables.get("batch_stats", {}),
             optimizer=optimizer.init(params),
+            average=jax.tree.map(jnp.copy, params) if _is_on(hyperparameters, "ema_decay") else {},
             loss_sum=jnp.zeros((), jnp.float32),
             diverged_step=jnp.full((), -1, jnp.int32),
         )
@@ -137,6 +189,8 @@ def make_step(config: Config, shapes: Shapes, objective_name: str) -> Step:
     def train(
         state: State, hyperparameters: Hyperparameters, batch: Batch, keys: Mapping[str, Any], step: Array
     ) -> State:
+        regularisation = hyperparameters.get("regularisation", {})
+
         def loss_of(params: PyTree) -> tuple[Array, Any]:
             outputs, batch_stats = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
@@ -145,25 +199,52 @@ def make_step(config: Config, shapes: Shapes, objective_name: str) -> Step:
                 rngs=keys,
                 hyperparameters=hyperparameters.get("model", {}),
             )
-            smoothing = hyperparameters.get("regularisation", {}).get("label_smoothing", 0.0)
-            loss = objective.loss(outputs, batch, smoothing)
+            smoothing, z_loss = regularisation.get("label_smoothing", 0.0), regularisation.get("z_loss", 0.0)
+            loss = objective.loss(outputs, batch, smoothing, z_loss)
             return loss + _penalty(config, hyperparameters, params), (loss, batch_stats)
 
-        gradients, (loss, batch_stats) = jax.grad(loss_of, has_aux=True)(state.params)
+        (total, (loss, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         optimizer = _optimizer(config, hyperparameters, state.params)
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        again = {}
+        if "sam_radius" in regularisation:  # else Optax would hand it on to value_fn
+            again["grad_fn"] = lambda params, _: jax.grad(loss_of, has_aux=True)(params)[0]
+        updates, optimizer_state = optimizer.update(
+            gradients,
+            state.optimizer,
+            state.params,
+            value=total,
+            grad=gradients,
+            value_fn=lambda params: loss_of(params)[0],
+            **again,
+        )
+        params = optax.apply_updates(state.params, updates)
+        if "max_norm" in regularisation:
+            params = _with_max_norm(params, config, regularisation["max_norm"])
+        average = state.average
+        if "ema_decay" in regularisation:
+            average = optax.incremental_update(params, average, 1 - regularisation["ema_decay"])
         first = (state.diverged_step < 0) & ~jnp.isfinite(loss)
         return State(
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             batch_stats=batch_stats,
             optimizer=optimizer_state,
+            average=average,
             loss_sum=state.loss_sum + loss,
             diverged_step=jnp.where(first, step, state.diverged_step).astype(jnp.int32),
         )
 
+    def evaluated(state: State, hyperparameters: Hyperparameters) -> PyTree:
+        """The parameters that an evaluation takes."""
+        if _is_on(hyperparameters, "ema_decay"):
+            return state.average
+        optimizer = _module("optimizer", config)
+        if not hasattr(optimizer, "evaluation_params"):
+            return state.params
+        return optimizer.evaluation_params(_own_state(config, hyperparameters, state.optimizer), state.params)
+
     def measure(state: State, hyperparameters: Hyperparameters, batch: Batch) -> dict[str, Array]:
         outputs, _ = model.apply(
-            {"params": state.params, "batch_stats": state.batch_stats},
+            {"params": evaluated(state, hyperparameters), "batch_stats": state.batch_stats},
             batch.inputs,
             train=False,
             rngs={},

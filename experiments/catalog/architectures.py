@@ -28,14 +28,14 @@ def study(preset: Preset) -> Study:
     from train.config import Config, Training
     from train.data import digits, mnist
     from train.optimizers import adam
-    from train.schedules import warmup_cosine
+    from train.schedules import cosine
 
     steps = STEPS[preset]
     baseline = Config(
         data=mnist.Config() if preset == "full" else digits.Config(),
         model=mlp.Config(depth=2, width=128),
         optimizer=adam.Config(learning_rate=5e-3),
-        schedule=warmup_cosine.Config(warmup_steps=steps // 10, final_fraction=0.0),
+        schedule=cosine.Config(warmup_steps=steps // 10, final_fraction=0.0),
         training=Training(steps=steps, batch_size=64, evaluate_every=max(1, steps // 10)),
     )
     return Study(

@@ -41,7 +41,7 @@ NAMES = [
     ([STUDY, "--config.model.name=mlpp"], "'mlp'", "transformer"),
     ([STUDY, "--config.data.name=mnsit"], "'mnist'", "digits"),
     ([STUDY, "--config.optimizer.name=adm"], "'adam'", "sgd"),
-    ([STUDY, "--config.schedule.name=cosine"], "'warmup_cosine'", "constant"),
+    ([STUDY, "--config.schedule.name=cosin"], "'cosine'", "constant"),
     ([STUDY, "--config.optimizer.name=sgd", "--config.optimizer.b1=0.9"], "optimizer.learning_rate", "model.width"),
 ]
 

@@ -73,11 +73,11 @@ def test_an_override_reaches_the_arms_that_do_not_set_the_path():
 
 
 def test_overrides_that_only_fit_together_are_taken_together():
-    overrides = [("schedule.name", "warmup_cosine"), ("schedule.warmup_steps", "50"), ("training.steps", "100")]
+    overrides = [("schedule.name", "cosine"), ("schedule.warmup_steps", "50"), ("training.steps", "100")]
     for order in (overrides, overrides[::-1]):
         baseline = plan.resolve(study(), overrides=order).study.baseline
         assert (baseline.schedule.name, baseline.schedule.warmup_steps, baseline.training.steps) == (
-            "warmup_cosine",
+            "cosine",
             50,
             100,
         )

@@ -8,6 +8,7 @@ import pytest
 
 from models import mlp
 from models.base import Shapes
+from models.inputs import Padded, Pair
 from train.config import Config, Training, Trial, replace
 from train.data import digits
 from train.data.sampling import ShuffledExamples, Windows
@@ -48,9 +49,56 @@ def text() -> Task:
     splits = [{"tokens": generator.integers(0, 5, size).astype(np.int32)} for size in (90, 41, 40)]
     return Task(
         name="tiny text",
-        shapes=Shapes(inputs=(6,), vocabulary=5, outputs=5, per_position=True),
+        shapes=Shapes(inputs=(6,), vocabulary=5, outputs=5, per_position=True, causal=True),
         objective="language_modelling",
         sampler=Windows(6),
+        train=Train(splits[0]),
+        validation=Validation(splits[1]),
+        test=Test(splits[2]),
+        facts={"source": "made for tests"},
+    )
+
+
+def _padded(generator: np.random.Generator, size: int, most: int) -> Padded:
+    """Tokens 1 to 4 with lengths from 2 to ``most``; 0 at padding."""
+    mask = np.arange(most)[None] < generator.integers(2, most + 1, size)[:, None]
+    return Padded(np.where(mask, generator.integers(1, 5, (size, most)), 0).astype(np.int32), mask)
+
+
+@pytest.fixture(scope="session")
+def sentences() -> Task:
+    """Sentences of different length over five symbols; the class is whether the symbol 1 comes in it."""
+    generator = np.random.default_rng(2)
+    splits = []
+    for size in (23, 11, 9):
+        inputs = _padded(generator, size, 6)
+        splits.append({"inputs": inputs, "targets": (inputs.values == 1).any(1).astype(np.int32)})
+    return Task(
+        name="tiny sentences",
+        shapes=Shapes(inputs=(6,), vocabulary=5, outputs=2, per_position=False),
+        objective="classification",
+        sampler=ShuffledExamples(),
+        train=Train(splits[0]),
+        validation=Validation(splits[1]),
+        test=Test(splits[2]),
+        facts={"source": "made for tests"},
+    )
+
+
+@pytest.fixture(scope="session")
+def pairs() -> Task:
+    """Sequences over five symbols; targets are drawn apart, of other lengths."""
+    generator = np.random.default_rng(3)
+    splits = []
+    for size in (23, 11, 9):
+        source, target = _padded(generator, size, 6), _padded(generator, size, 5)
+        targets = np.roll(target.values, -1, axis=1) * target.mask
+        splits.append({"inputs": Pair(source, target), "targets": targets, "weights": target.mask.astype(np.float32)})
+    return Task(
+        name="tiny pairs",
+        shapes=Shapes(inputs=(6,), vocabulary=5, outputs=5, per_position=True, causal=True, target=5),
+        objective="language_modelling",
+        sampler=ShuffledExamples(),
         train=Train(splits[0]),
         validation=Validation(splits[1]),
         test=Test(splits[2]),

@@ -116,6 +116,8 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damage, checkpoi
     assert len(warnings) == 1
     assert "20 is damaged" in warnings[0]
     assert "\n" not in warnings[0]
+    aside = checkpoints.folder.with_name("folder.damaged-20")
+    assert aside.is_dir(), "kept for whoever wants to look"
     opened.save(20, draw(21), {})  # made again
     assert_same_bits(opened.restore(draw(0)).states, draw(21))
     opened.close()
@@ -138,6 +140,23 @@ def test_any_damaged_file_is_noticed_or_does_no_harm(checkpoints):
         assert_same_bits(again.states, draw(again.step))
         number += 10
     assert number > 30
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("no memory"), PermissionError("not allowed"), ValueError("PERMISSION_DENIED: Error opening file")],
+)
+def test_a_checkpoint_that_this_machine_cannot_read_stays(error, checkpoints, monkeypatch):
+    checkpoints.save(10, draw(10), {})
+
+    def fail(step, like):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_read", fail)
+        with pytest.raises(type(error)):
+            checkpoints.restore(draw(0))
+    assert checkpoints.restore(draw(0)).step == 10
 
 
 def test_when_all_are_damaged_there_is_none(checkpoints, caplog):

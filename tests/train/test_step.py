@@ -11,16 +11,36 @@ from train.population import Population
 from train.step import make_step, path_name
 
 FAMILIES = {
-    "mlp": {"model.width": 8},
-    "cnn": {"model.channels": (4,)},
-    "rnn": {"model.width": 8},
-    "transformer": {"model.width": 8, "model.depth": 1, "model.heads": 2, "model.feedforward": 16},
+    "mlp": ("images", {"model.width": 8}),
+    "cnn": ("images", {"model.channels": (4,)}),
+    "resnet": ("images", {"model.depth": 8, "model.width": 4}),
+    "rnn": ("images", {"model.width": 8}),
+    "transformer": (
+        "images",
+        {"model.width": 8, "model.depth": 1, "model.heads": 2, "model.feedforward": 16},
+    ),
+    "text_cnn": ("sentences", {"model.embedding": 8, "model.channels": 4, "model.dropout_rate": 0.0}),
+    "tcn": ("text", {"model.width": 8, "model.depth": 2, "model.embedding": 4}),
+    "seq2seq": ("pairs", {"model.width": 8, "model.embedding": 4}),
+    "encoder_decoder": (
+        "pairs",
+        {
+            "model.width": 16,
+            "model.depth": 1,
+            "model.heads": 2,
+            "model.feedforward": 32,
+            "model.dropout_rate": 0.0,
+            "model.norm_position": "pre",
+        },
+    ),
 }
+"""By family: the task that it is tried on, and a size that compiles fast."""
+
+QUICK = ("mlp", "cnn", "rnn", "transformer")
 PLATFORMS = ("cpu", "cuda", "tpu")
 ALL_ON = {
-    "model.dropout_rate": 0.1,
     "optimizer.name": "adamw",
-    "schedule.name": "warmup_cosine",
+    "schedule.name": "cosine",
     "schedule.warmup_steps": 3,
     "regularisation.label_smoothing": 0.1,
     "regularisation.l1": 1e-4,
@@ -30,7 +50,7 @@ ALL_ON = {
 
 
 def configure(base, family, **changes):
-    return replace(base, {"model.name": family} | FAMILIES[family] | changes)
+    return replace(base, {"model.name": family} | FAMILIES[family][1] | changes)
 
 
 def traced(config):
@@ -42,8 +62,7 @@ def traced(config):
 
 
 def batch_of(task):
-    arrays = {name: jnp.asarray(array) for name, array in task.train.arrays.items()}
-    return task.sampler.gather(arrays, jnp.arange(8))
+    return task.sampler.gather(jax.tree.map(jnp.asarray, dict(task.train.arrays)), jnp.arange(8))
 
 
 def test_every_family_is_tested():
@@ -52,11 +71,12 @@ def test_every_family_is_tested():
 
 @pytest.mark.parametrize(
     "family",
-    ["mlp", "cnn", *(pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES if name not in ("mlp", "cnn"))],
+    [pytest.param(name, marks=() if name in ("mlp", "cnn") else pytest.mark.slow) for name in FAMILIES],
 )
-def test_every_family_fits_one_batch(family, base, images):
+def test_every_family_fits_one_batch(family, base, request):
+    task = request.getfixturevalue(FAMILIES[family][0])
     config = configure(base, family, **{"optimizer.name": "adam", "optimizer.learning_rate": 0.01})
-    step, values, batch = make_step(config, images.shapes, images.objective), traced(config), batch_of(images)
+    step, values, batch = make_step(config, task.shapes, task.objective), traced(config), batch_of(task)
     state = start = jax.jit(step.init)(jnp.uint32(0), values, batch)
     train = jax.jit(step.train)
     losses = []
@@ -73,7 +93,7 @@ def test_every_family_fits_one_batch(family, base, images):
 
 
 def test_the_step_is_a_pure_function_of_its_arguments(base, images):
-    config = configure(base, "mlp", **ALL_ON)
+    config = configure(base, "mlp", **ALL_ON, **{"model.dropout_rate": 0.1})
     step, values, batch = make_step(config, images.shapes, images.objective), traced(config), batch_of(images)
     state = jax.jit(step.init)(jnp.uint32(0), values, batch)
     before = jax.tree.map(np.array, state)
@@ -83,6 +103,21 @@ def test_the_step_is_a_pure_function_of_its_arguments(base, images):
     jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.array, state))
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert first.loss_sum != other.loss_sum  # another key drops other units
+
+
+def test_a_step_in_bfloat16_keeps_its_state_in_32_bits_and_stays_near(base, images):
+    losses = []
+    for dtype in ("float32", "bfloat16"):
+        config = configure(base, "mlp", **{"training.compute_dtype": dtype})
+        step, values, batch = make_step(config, images.shapes, images.objective), traced(config), batch_of(images)
+        state = jax.jit(step.init)(jnp.uint32(0), values, batch)
+        train = jax.jit(step.train)
+        for number in range(10):
+            state = train(state, values, batch, {}, jnp.int32(number))
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(state.params)} == {"float32"}
+        losses.append(float(state.loss_sum))
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
+    assert losses[1] != losses[0]
 
 
 def test_the_first_step_whose_loss_is_not_finite_is_kept(base, images):
@@ -105,11 +140,19 @@ def test_measuring_drops_nothing_and_needs_no_key(base, images):
 
 @pytest.mark.parametrize(
     ("family", "kind"),
-    [*((family, "images") for family in FAMILIES), ("rnn", "text"), ("transformer", "text")],
+    [
+        *(
+            pytest.param(family, kind, marks=() if family in QUICK else pytest.mark.slow)
+            for family, (kind, _) in FAMILIES.items()
+        ),
+        ("rnn", "text"),
+        ("transformer", "text"),
+    ],
 )
 def test_the_step_and_the_whole_program_lower_for_every_platform(family, kind, base, request):
     task = request.getfixturevalue(kind)
-    config = configure(base, family, **ALL_ON, **{"execution.spread": False})
+    dropout = {"model.dropout_rate": 0.1}  # where there is any, it is called so
+    config = configure(base, family, **ALL_ON, **dropout, **{"execution.spread": False})
     step, values, batch = make_step(config, task.shapes, task.objective), traced(config), batch_of(task)
     state = jax.eval_shape(step.init, jnp.uint32(0), values, batch)
     keys = {"dropout": jax.random.key(0)}

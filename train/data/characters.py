@@ -74,7 +74,8 @@ class Vocabulary:
 
     def decode(self, tokens: Int32[np.ndarray, " characters"]) -> str:
         """The characters of these tokens, with U+FFFD for the unknown."""
-        return "".join(np.array(["\N{REPLACEMENT CHARACTER}", *self.characters])[tokens])
+        characters = "\N{REPLACEMENT CHARACTER}" + self.characters  # not NumPy's strings, which drop a NUL
+        return "".join(characters[token] for token in tokens.tolist())
 
 
 def language_modelling(
@@ -108,7 +109,13 @@ def language_modelling(
         sizes[f"{split}_characters_unknown"] = int(np.sum(arrays["tokens"] == UNKNOWN))
     return Task(
         name=name,
-        shapes=Shapes(inputs=(config.context,), vocabulary=vocabulary.size, outputs=vocabulary.size, per_position=True),
+        shapes=Shapes(
+            inputs=(config.context,),
+            vocabulary=vocabulary.size,
+            outputs=vocabulary.size,
+            per_position=True,
+            causal=True,
+        ),
         objective="language_modelling",
         sampler=Windows(config.context),
         train=Train(splits["train"]),

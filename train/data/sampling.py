@@ -6,16 +6,17 @@ This is the one file of the folder that imports jax; the builders of tasks impor
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray, Shaped, UInt32
+from jaxtyping import Array, Int, PRNGKeyArray, UInt32
 
 from models.base import BadInput
 from train.data.task import Batch
 
-Split = Mapping[str, Shaped[Array | np.ndarray, "..."]]
+Split = Mapping[str, Any]
 Key = PRNGKeyArray | UInt32[Array, "2"]
 Step = Int[Array, ""] | int
 
@@ -24,7 +25,8 @@ Step = Int[Array, ""] | int
 class ShuffledExamples:
     """Goes through the examples in an order that is new in every epoch.
 
-    A split is ``inputs`` [n, ...] and ``targets`` [n]. Epoch e takes the examples in the order
+    A split is ``inputs`` [n, ...], or a ``Padded`` or ``Pair`` of such arrays, and ``targets`` [n], or
+    [n, time] with ``weights`` [n, time] that are 0 at padding. Epoch e takes the examples in the order
     ``permutation(fold_in(key, e), n)``. Only whole batches are drawn: the n mod batch_size
     examples that are left at an epoch's end are dropped, and the next epoch shuffles all n again.
     """
@@ -65,9 +67,13 @@ class ShuffledExamples:
         return following, indices
 
     def gather(self, arrays: Split, indices: Int[Array, " batch"]) -> Batch:
-        """The examples at these indices, each of weight 1."""
-        inputs, targets = (jnp.take(arrays[name], indices, axis=0, mode="clip") for name in ("inputs", "targets"))
-        return Batch(inputs, targets, jnp.ones(indices.shape, jnp.float32))
+        """The examples at these indices, each of weight 1 where the split says nothing else."""
+
+        def take(array: Array | np.ndarray) -> Array:
+            return jnp.take(array, indices, axis=0, mode="clip")
+
+        weights = take(arrays["weights"]) if "weights" in arrays else jnp.ones(indices.shape, jnp.float32)
+        return Batch(jax.tree.map(take, arrays["inputs"]), take(arrays["targets"]), weights)
 
     def evaluation_size(self, arrays: Split) -> int:
         """Number of examples of the split."""
@@ -76,7 +82,8 @@ class ShuffledExamples:
     def evaluation_batch(self, arrays: Split, positions: Int[Array, " batch"]) -> Batch:
         """The examples at these positions; weight 0 at or past the end of the split."""
         real = positions < self.evaluation_size(arrays)
-        return self.gather(arrays, positions)._replace(weights=real.astype(jnp.float32))
+        batch = self.gather(arrays, positions)
+        return batch._replace(weights=jnp.where(real.reshape(-1, *[1] * (batch.weights.ndim - 1)), batch.weights, 0))
 
     @staticmethod
     def _order(key: Key, epoch: Step, examples: int) -> Int[Array, " examples"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from models.base import BadInput
@@ -17,6 +17,7 @@ from train.data.task import FinalEvaluation
 
 
 @given(train=st.text(min_size=1), other=st.text(), least=st.integers(1, 3))
+@example(train="\0", other="\0", least=1)
 def test_vocabulary_against_a_plain_one(train, other, least):
     vocabulary = Vocabulary(train, least=least)
     known = sorted(character for character, count in Counter(train).items() if count >= least)
