@@ -38,12 +38,16 @@ def show(plan: Plan, data_dir: str | None, console: Console) -> None:
         console.print(f"override: {remark}", highlight=False, markup=False, soft_wrap=True)
     populations = group(plan.trials)
     total = sum(spent[trial.arm].flops_per_step * trial.config.training.steps for trial in plan.trials)
+    strategies = sorted({choose_strategy(config, jax.default_backend()) for config in plan.configs.values()})
     console.print(
-        f"{len(plan.trials)} trials in {len(populations)} populations, each compiled once; "
+        f"{len(plan.trials)} trials in {len(populations)} populations ({', '.join(strategies)}), each compiled once; "
         f"{si(total)}FLOP in all; at this machine's speed very roughly {clock(total / _speed() / EFFICIENCY)}",
         highlight=False,
         soft_wrap=True,
     )
+    for arm, cost in spent.items():
+        parts = ", ".join(f"{name} {count:,}" for name, count in cost.modules.items())
+        console.print(f"parameters of {arm}: {parts}", highlight=False, markup=False, soft_wrap=True)
     console.print("\nThe baseline's fields, as --config.PATH=VALUE", highlight=False)
     for path, leaf in sorted(paths(plan.study.baseline).items()):
         value = leaf.value if not path.endswith(".name") else getattr(plan.study.baseline, path.split(".")[0]).name
@@ -62,17 +66,15 @@ def _arms(plan: Plan, spent: Mapping[str, Cost], tasks: Mapping[Config, Task]) -
         padding=(0, 1),
         pad_edge=False,
     )
-    for column in ("arm", "strategy"):
-        table.add_column(column, overflow="fold")
+    table.add_column("arm", overflow="fold")
     for column in ("trials", "steps", "parameters", "FLOP/step", "states", "data"):
         table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
     for name, config in plan.configs.items():
         cost = spent[name]
         splits = (tasks[config].train.arrays, tasks[config].validation.arrays)
-        data = sum(array.nbytes for arrays in splits for array in arrays.values())
+        data = sum(array.nbytes for array in jax.tree.leaves([dict(arrays) for arrays in splits]))
         table.add_row(
             name,
-            choose_strategy(config, jax.default_backend()),
             str(plan.study.seeds),
             str(config.training.steps),
             f"{cost.parameters:,}",

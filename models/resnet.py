@@ -113,8 +113,8 @@ class Config(Configuration):
         unit = 3 * LAYERS[self.block]
         offsets = (2, 4) if self.shortcut == "projection" else (2,)
         if self.depth < unit + 2 or (self.depth % unit) not in offsets:
-            counts = {max(1, self.depth // unit + step) for step in (-1, 0, 1)}
-            candidates = [n * unit + offset for n in sorted(counts) for offset in offsets]
+            n = max(1, self.depth // unit)
+            candidates = [count * unit + offset for count in {max(1, n - 1), n, n + 1} for offset in offsets]
             nearest = sorted(sorted(candidates, key=lambda depth: abs(depth - self.depth))[:2])
             raise BadInput(
                 f"depth={self.depth} must be {' or '.join(f'{unit}n + {offset}' for offset in offsets)} for "

@@ -23,10 +23,19 @@ def parameters(model: Model, inputs: Any, *, depth: int | None = None) -> dict[s
     Raises:
         BadInput: a depth below 1.
     """
+    return by_module(_variables(model, inputs)["params"], depth=depth)
+
+
+def by_module(params: Any, *, depth: int | None = None) -> dict[str, int]:
+    """Number of values in each module of a tree of parameters, or of their shapes; see :func:`parameters`.
+
+    Raises:
+        BadInput: a depth below 1.
+    """
     if depth is not None and depth < 1:
         raise BadInput(f"depth={depth} must be at least 1")
     result: dict[str, int] = {}
-    for path, leaf in tree_leaves_with_path(_variables(model, inputs)["params"]):
+    for path, leaf in tree_leaves_with_path(params):
         names = [str(part.key) for part in path if isinstance(part, DictKey)]
         module = "/".join((names[:-1] or names)[:depth])
         result[module] = result.get(module, 0) + leaf.size
@@ -49,9 +58,10 @@ def flops(model: Model, inputs: Any) -> float:
 def xla_flops(model: Model, inputs: Any) -> float:
     """Operations of the forward pass by XLA's own cost analysis of the program before it is optimised.
 
-    It counts element-wise work too (but for transcendental functions, which it keeps apart), leaves
-    out what a convolution multiplies with padding, and counts a loop's body once, whatever the number of
-    its rounds: of a recurrent network one step. Where there is no loop it is a check of :func:`flops`.
+    It counts element-wise work too (but for transcendental functions, which it keeps apart), the form of a
+    convolution that this backend runs (of which some multiply less than the direct one), and a loop's body
+    once, whatever the number of its rounds: of a recurrent network one step. Where there is no loop and no
+    such form it is a check of :func:`flops`.
 
     Args:
         model: the model.

@@ -54,6 +54,22 @@ def test_a_fifth_model_and_a_third_data_set_are_one_file_each(copy: Path) -> Non
     assert "small_digits" in records
 
 
+def test_the_example_that_looks_into_a_model_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(_example("from models.generation"), "README.md", "exec"), {})
+    parameters, flops, shape, written = capsys.readouterr().out.strip().splitlines()
+    assert "block_0" in parameters
+    assert float(flops) > 0
+    assert shape == "(1, 4, 32, 32)"
+    assert len(re.findall(r"\d+", written)) == 20
+
+
+def test_every_model_optimizer_and_schedule_is_in_the_readme() -> None:
+    text = README.split("## What there is to vary")[1].split("## Add your own")[0]
+    for package in ("models", "train.optimizers", "train.schedules"):
+        missing = [name for name in plugin_names(package) if f"`{name}`" not in text]
+        assert not missing, f"{package}: {missing}"
+
+
 def test_every_file_and_folder_that_the_readme_names_is_there() -> None:
     named = set(re.findall(r"`((?:models|train|experiments|tests)/[\w./]*)`", README))
     missing = [name for name in named if "NAME" not in name and not (ROOT / name).exists()]

@@ -1,11 +1,12 @@
 """What a trial costs, known before it runs: parameters, operations, memory. Nothing is allocated."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from models import flops
+from models import flops, summary
 from train.config import Config, traced_paths
 from train.data.task import Task
 from train.step import decay_mask, make_step, path_name
@@ -16,6 +17,7 @@ class Cost(NamedTuple):
 
     Attributes:
         parameters: number of trained values.
+        modules: number of them in each part of the model, by name.
         flops_per_step: operations of one training step; see :mod:`models.flops`.
         state_bytes: memory of parameters, optimizer state and running statistics.
         decayed: paths of the parameters that L1, L2 and weight decay act on.
@@ -23,6 +25,7 @@ class Cost(NamedTuple):
     """
 
     parameters: int
+    modules: Mapping[str, int]
     flops_per_step: float
     state_bytes: int
     decayed: tuple[str, ...]
@@ -50,6 +53,7 @@ def cost(config: Config, task: Task) -> Cost:
     mask = jax.tree_util.tree_leaves_with_path(decay_mask(state.params, config.regularisation.undecayed))
     return Cost(
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        modules=summary.by_module(state.params, depth=1),
         flops_per_step=operations,
         state_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)),
         decayed=tuple(path_name(path) for path, decayed in mask if decayed),

@@ -69,6 +69,7 @@ def stop(workdir: Path, number: int) -> tuple[int, str]:
     return process.returncode, errors
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_four_times_is_the_run_that_was_not(tmp_path, kill, monkeypatch):
     workdir = tmp_path / "stopped"
     folder = workdir / "architectures"

@@ -307,6 +307,7 @@ def test_variants_equal_pytorch(name, x64):
         assert_close(batch_stats, tensors(network, batch_stats=True), tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lenet", "vgg"])
 def test_bfloat16(name):
     exact, variables, x = random_variables(VARIANTS[name], SQUARES)

@@ -271,6 +271,7 @@ def test_initial_values():
     assert abs(float(kernel.std()) / np.sqrt(2 / (9 * 16)) - 1) < 0.1
 
 
+@pytest.mark.slow
 def test_momentum_is_a_traced_number():
     model, variables, x = make(CONFIGS["identity"])
     step = applied(model, train=True)
@@ -290,6 +291,7 @@ def test_evaluation_changes_no_average_and_gives_every_image_its_own_logits():
     np.testing.assert_array_equal(evaluate(variables, x.at[2:].set(7.0))[0][:2], logits[:2])
 
 
+@pytest.mark.slow
 def test_stochastic_depth_decays_linearly():
     """Each block dies as often as the rule says, and one that survives is divided by its probability."""
     model, variables, _ = make(resnet.Config(depth=8, width=2, normalisation="none", survival_rate=0.4))
@@ -306,6 +308,7 @@ def test_stochastic_depth_decays_linearly():
         np.testing.assert_allclose(added[survived], 2 * 2**number / rate, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_off_draws_nothing_and_zero_changes_nothing():
     model, variables, x = make(resnet.Config(**WIDE))
     text = str(jax.make_jaxpr(lambda v, x: model.apply(v, x, train=True, rngs={}, hyperparameters={}))(variables, x))
@@ -319,6 +322,7 @@ def test_what_is_off_draws_nothing_and_zero_changes_nothing():
         assert jnp.abs(step(variables, x, rngs, off | {name: jnp.float32(value)})[0] - still).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_bfloat16():
     config = CONFIGS["projection"]
     _, variables, x = make(config)

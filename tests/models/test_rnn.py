@@ -286,6 +286,7 @@ def test_recurrent_dropout_drops_the_same_units_at_every_step_of_the_recurrent_p
     np.testing.assert_allclose(still[:, -1], 5.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"cell": "gru"}, {"bidirectional": True}])
 def test_bfloat16(options):
     shapes = Shapes(inputs=(20, 8), vocabulary=None, outputs=3, per_position=True)

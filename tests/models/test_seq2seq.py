@@ -131,6 +131,7 @@ def _reference(torch, config, params, source, target):
     return torch.stack(logits)
 
 
+@pytest.mark.slow
 @pytest.mark.reference
 @pytest.mark.parametrize(("shapes", "kinds"), [(SHAPES, list(KINDS)), (FRAMES, ["luong dot"])])
 def test_outputs_and_gradients_equal_a_loop_in_pytorch(shapes, kinds):
@@ -277,6 +278,7 @@ def test_parameter_count(options):
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bahdanau"])
 def test_bfloat16(kind):
     pair, config = _inputs(), seq2seq.Config(width=16, embedding=8, **KINDS[kind])

@@ -160,6 +160,7 @@ def test_an_output_sees_its_receptive_field_and_nothing_else(kernel_size, depth)
     np.testing.assert_array_equal(influence, (position <= output) & (position > output - field))
 
 
+@pytest.mark.slow
 def test_weight_normalisation_begins_as_the_plain_network():
     x = _inputs(SEQUENCE)
     plain = tcn.Config(width=5, depth=2, weight_normalisation=False)
@@ -216,6 +217,7 @@ def test_reading_in_pieces_is_reading_the_whole(shapes, pieces):
     np.testing.assert_allclose(jnp.concatenate(outputs, axis=1), whole, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_padded_piece_leaves_no_trace_in_the_carry():
     model, variables, x = _make(SMALL, SEQUENCE)
     advance = jax.jit(lambda v, x, c: model.advance(v, x, c, train=False, rngs={}, hyperparameters={}))
@@ -227,6 +229,7 @@ def test_a_padded_piece_leaves_no_trace_in_the_carry():
         np.testing.assert_allclose(more[row], whole[0, -4:], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_takes_whole_channels():
     model, variables, x = _make(tcn.Config(width=5, depth=1), SEQUENCE)
     rngs, still = {"dropout": jax.random.key(1)}, _logits(model, variables, x)
@@ -246,6 +249,7 @@ def test_dropout_takes_whole_channels():
     np.testing.assert_allclose(kept[kept > 0], 1 / 0.75, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_bfloat16():
     model, variables, x = _make(SMALL, TOKENS)
     rounded = build(SMALL, TOKENS, compute_dtype="bfloat16")

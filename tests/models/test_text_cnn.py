@@ -112,6 +112,7 @@ def test_padding_changes_nothing_bit_for_bit(shapes):
     np.testing.assert_allclose(_logits(model, variables, longer), _logits(model, variables, a), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_sentence_shorter_than_every_filter_has_one_window():
     shapes = Shapes(inputs=(2,), vocabulary=11, outputs=3, per_position=False)
     x = jnp.array([[3, 4], [5, 6]])
@@ -121,6 +122,7 @@ def test_a_sentence_shorter_than_every_filter_has_one_window():
     np.testing.assert_allclose(_logits(model, variables, x), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout():
     x = _inputs(TOKENS)
     model, variables = _make(SMALL, TOKENS, x)
@@ -131,6 +133,7 @@ def test_dropout():
     np.testing.assert_array_equal(zero, still)
 
 
+@pytest.mark.slow
 def test_bfloat16():
     x = Padded(_inputs(TOKENS), _mask())
     model, variables = _make(SMALL, TOKENS, x)

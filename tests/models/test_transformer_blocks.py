@@ -138,6 +138,7 @@ def test_scanned_blocks_are_blocks_in_a_row():
     assert_trees_close(other_gradients["params"], _stacked(gradients["params"]), 1e-5, floor=1e-2)
 
 
+@pytest.mark.slow
 def test_scanned_blocks_have_draws_of_their_own():
     config = transformer.Config(width=8, depth=2, heads=2, feedforward=8, scan_layers=True)
     tokens = jnp.zeros((2, TIME), jnp.int32)
@@ -155,6 +156,7 @@ def test_scanned_blocks_have_draws_of_their_own():
     assert not np.allclose(still, dropped)
 
 
+@pytest.mark.slow
 def test_rematerialised_blocks_give_the_same_gradients_and_dropout():
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 7, (2, TIME)), "int32")
     small = {"width": 8, "depth": 1, "heads": 2, "feedforward": 8}
@@ -202,6 +204,7 @@ def test_intermediates_have_names_and_cost_nothing_when_not_asked_for():
     assert jax.tree.structure(jax.eval_shape(apply, variables)) == jax.tree.structure((logits, {}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {**MODERN, "positions": "rotary", "activation": "swiglu"}])
 def test_half_precision_stays_near(options):
     config = transformer.Config(**({"width": 16, "heads": 2, "feedforward": 32} | options | {"depth": 1}))

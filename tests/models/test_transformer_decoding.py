@@ -64,6 +64,7 @@ def test_a_decoder_step_by_step(options):
     np.testing.assert_array_equal(carry.position, [TIME] * 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"positions": "rotary", "scan_layers": True, "kv_heads": 1, "qk_norm": True}])
 def test_a_translation_step_by_step(options):
     model = build(encoder_decoder.Config(**SMALL, **options), TRANSLATION)
@@ -74,6 +75,7 @@ def test_a_translation_step_by_step(options):
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * float(jnp.abs(expected).max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", ["learned", "rotary", "alibi"])
 def test_prompts_of_different_length(positions):
     """Each sequence counts its own positions; the padding of a prompt leaves no trace."""
@@ -102,6 +104,7 @@ def test_prompts_of_different_length(positions):
         np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.slow
 def test_half_precision_keeps_its_cache_in_half():
     model = build(transformer.Config(**SMALL), TOKENS, compute_dtype="bfloat16")
     variables = _drawn(model, X)
@@ -112,6 +115,7 @@ def test_half_precision_keeps_its_cache_in_half():
     assert float(jnp.linalg.norm(logits - expected) / jnp.linalg.norm(expected)) < 3e-2
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_step_by_step():
     encoder = build(transformer.Config(**SMALL), Shapes(inputs=(TIME,), vocabulary=9, outputs=2, per_position=False))
     variables = _drawn(encoder, X)
