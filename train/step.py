@@ -108,8 +108,8 @@ def _optimizer(
 def _with_gradient_only(transform: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
     """A transformation that takes ``grad_fn`` and none of the other arguments of an update."""
 
-    def update(updates: PyTree, state: PyTree, params: PyTree = None, *, grad_fn: Any, **_: Any) -> Any:
-        return transform.update(updates, state, params, grad_fn=grad_fn)
+    def update(updates: PyTree, state: PyTree, params: PyTree = None, **arguments: Any) -> Any:
+        return transform.update(updates, state, params, grad_fn=arguments["grad_fn"])
 
     return optax.GradientTransformationExtraArgs(transform.init, update)
 

@@ -19,4 +19,5 @@ def record(module: nn.Module, name: str, value: Callable[[], Array]) -> None:
         value: a function that gives the array.
     """
     if module.is_mutable_collection(COLLECTION) and not module.is_initializing():
-        module.sow(COLLECTION, name, value(), reduce_fn=lambda _, new: new, init_fn=lambda: None)
+        recorded = value()
+        module.sow(COLLECTION, name, recorded, reduce_fn=lambda _, new: new, init_fn=lambda: recorded)
