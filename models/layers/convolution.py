@@ -1,8 +1,7 @@
 """Convolution of sequences and images, formulated for the backend it runs on."""
 
 import functools
-import itertools
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,21 +9,10 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
+from models.layers import patches, winograd
+from models.layers.patches import Geometry
+
 Padding = Literal["SAME", "VALID", "CAUSAL"] | tuple[tuple[int, int], ...]
-
-
-class Geometry(NamedTuple):
-    """How a kernel moves over its inputs; one entry for each spatial axis.
-
-    Attributes:
-        strides: distance between outputs.
-        pads: zeros before and after.
-        dilation: distance between the inputs that one output sees.
-    """
-
-    strides: tuple[int, ...]
-    pads: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
 
 
 def convolve(
@@ -60,9 +48,9 @@ def convolve(
     """
     geometry = _geometry(x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
     if all(size == 1 for size in kernel.shape[:-2]):
-        return jnp.matmul(
-            _shifted(_pad(x, geometry), kernel.shape[:-2], geometry)[0], kernel.reshape(kernel.shape[-2:])
-        )
+        x = jnp.pad(x, ((0, 0), *geometry.pads, (0, 0)))
+        x = x[(slice(None), *(slice(None, None, stride) for stride in geometry.strides))]
+        return jnp.matmul(x, kernel.reshape(kernel.shape[-2:]))
     return _convolve(x, kernel, geometry)
 
 
@@ -94,7 +82,9 @@ def _geometry(
 
 
 def _primal(x: Any, kernel: Any, geometry: Geometry) -> Any:
-    return lax.platform_dependent(x, kernel, cpu=_as_product(geometry), default=_as_primitive(geometry))
+    return lax.platform_dependent(
+        x, kernel, cpu=_on_cpu(_value, geometry), default=functools.partial(_primitive, geometry)
+    )
 
 
 def _forward(x: Any, kernel: Any, geometry: Geometry) -> tuple[Any, tuple[Any, Any]]:
@@ -104,10 +94,10 @@ def _forward(x: Any, kernel: Any, geometry: Geometry) -> tuple[Any, tuple[Any, A
 def _backward(geometry: Geometry, residuals: tuple[Any, Any], g: Any) -> tuple[Any, Any]:
     # Two separate choices of the backend's form, so that the gradient of the inputs falls away
     # where nothing asks for it (the first layer).
-    product, primitive = _as_product(geometry), _as_primitive(geometry)
+    x, kernel = residuals
     return (
-        lax.platform_dependent(*residuals, g, cpu=_gradient(product, 0), default=_gradient(primitive, 0)),
-        lax.platform_dependent(*residuals, g, cpu=_gradient(product, 1), default=_gradient(primitive, 1)),
+        lax.platform_dependent(x, kernel, g, cpu=_on_cpu(_input_gradient, geometry), default=_gradient(geometry, 0)),
+        lax.platform_dependent(x, kernel, g, cpu=_on_cpu(_kernel_gradient, geometry), default=_gradient(geometry, 1)),
     )
 
 
@@ -115,20 +105,12 @@ _convolve = jax.custom_vjp(_primal, nondiff_argnums=(2,))
 _convolve.defvjp(_forward, _backward)
 
 
-def _gradient(form: Any, argument: int) -> Any:
-    """The function from (x, kernel, g) to the gradient of one of the two arguments of ``form``."""
-
-    def gradient(x: Any, kernel: Any, g: Any) -> Any:
-        return jax.vjp(form, x, kernel)[1](g)[argument]
-
-    return gradient
-
-
-def _as_primitive(geometry: Geometry) -> Any:
+def _primitive(geometry: Geometry, x: Any, kernel: Any) -> Any:
     """Convolution as XLA's own operation."""
     axes = "HW"[: len(geometry.strides)]
-    return functools.partial(
-        lax.conv_general_dilated,
+    return lax.conv_general_dilated(
+        x,
+        kernel,
         window_strides=geometry.strides,
         padding=geometry.pads,
         rhs_dilation=geometry.dilation,
@@ -136,28 +118,63 @@ def _as_primitive(geometry: Geometry) -> Any:
     )
 
 
-def _as_product(geometry: Geometry) -> Any:
-    """Convolution as a product of patches and kernel."""
+def _gradient(geometry: Geometry, argument: int) -> Any:
+    """The function from (x, kernel, g) to the gradient of one of the arguments of XLA's own operation."""
 
-    def convolution(x: Any, kernel: Any) -> Any:
-        patches = jnp.concatenate(_shifted(_pad(x, geometry), kernel.shape[:-2], geometry), axis=-1)
-        return jnp.matmul(patches, kernel.reshape(-1, kernel.shape[-1]))
+    def gradient(x: Any, kernel: Any, g: Any) -> Any:
+        return jax.vjp(functools.partial(_primitive, geometry), x, kernel)[1](g)[argument]
 
-    return convolution
-
-
-def _pad(x: Any, geometry: Geometry) -> Any:
-    return jnp.pad(x, ((0, 0), *geometry.pads, (0, 0)))
+    return gradient
 
 
-def _shifted(x: Any, kernel_size: tuple[int, ...], geometry: Geometry) -> list[Any]:
-    """What lies under each element of the kernel at all its places in the padded ``x``, row by row."""
-    moves = list(zip(kernel_size, geometry.strides, geometry.dilation, strict=True))
-    reach = [(n - d * (k - 1) - 1) // s * s + 1 for n, (k, s, d) in zip(x.shape[1:-1], moves, strict=True)]
-    return [
-        x[(slice(None), *(slice(at, at + n, s) for at, n, s in zip(corner, reach, geometry.strides, strict=True)))]
-        for corner in itertools.product(*(range(0, d * k, d) for k, _, d in moves))
-    ]
+def _on_cpu(form: Any, geometry: Geometry) -> Any:
+    """A form for images, in at least 32 bits, as one for the arrays at hand: a sequence is an image of one row."""
+    is_sequence = len(geometry.strides) == 1
+    if is_sequence:
+        geometry = Geometry((1, *geometry.strides), ((0, 0), *geometry.pads), (1, *geometry.dilation))
+
+    def on_images(x: Any, kernel: Any, *g: Any) -> Any:
+        arrays = [array.astype(jnp.promote_types(array.dtype, jnp.float32)) for array in (x, kernel, *g)]
+        if is_sequence:
+            axes = (1, 0, 1)
+            arrays = [jnp.expand_dims(array, axis) for array, axis in zip(arrays, axes[: len(arrays)], strict=True)]
+        result = form(*arrays, geometry).astype(x.dtype)
+        return result.squeeze(0 if form is _kernel_gradient else 1) if is_sequence else result
+
+    return on_images
+
+
+def _value(x: Any, kernel: Any, geometry: Geometry) -> Any:
+    if _is_winograd(x.shape, kernel.shape, geometry, channels=32):
+        return winograd.value(x, kernel, geometry.pads)
+    return patches.value(x, kernel, geometry)
+
+
+def _input_gradient(x: Any, kernel: Any, g: Any, geometry: Geometry) -> Any:
+    if _is_winograd(x.shape, kernel.shape, geometry, channels=32):
+        geometry = patches.backwards(x.shape[1:3], g.shape[1:3], kernel.shape[:2], geometry)
+        return winograd.value(g, patches.flipped(kernel), geometry.pads)
+    return patches.input_gradient(g, kernel, x.shape[1:3], geometry)
+
+
+def _kernel_gradient(x: Any, kernel: Any, g: Any, geometry: Geometry) -> Any:
+    if _is_winograd(x.shape, kernel.shape, geometry, channels=64):
+        return winograd.kernel_gradient(x, g, geometry.pads)
+    return patches.kernel_gradient(x, g, kernel.shape, geometry)
+
+
+def _is_winograd(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], geometry: Geometry, channels: int) -> bool:
+    """Whether Winograd's form was faster: 3x3 kernels on images of some size with many channels.
+
+    With few channels its transformations take longer than the multiplications that it saves; those
+    of the two operands of the kernel's gradient weigh twice as much.
+    """
+    return (
+        kernel_shape[:2] == (3, 3)
+        and geometry.strides == geometry.dilation == (1, 1)
+        and min(kernel_shape[2:]) >= channels
+        and min(geometry.out_size(x_shape[1:3], (3, 3))) >= 4
+    )
 
 
 class Conv(nn.Module):

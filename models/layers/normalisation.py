@@ -90,6 +90,14 @@ def standardise(
     return _standardise(x, scale, bias, groups)
 
 
+def _over_positions(x: Any) -> Any:
+    """Sums over positions, [sets, channels].
+
+    Over both axes where there is one set: XLA on CPU sums [1, N, C] over its second axis four times slower.
+    """
+    return x.sum((0, 1))[None] if x.shape[0] == 1 else x.sum(1)
+
+
 def _group_mean(sums: Any, positions: int, groups: int) -> Any:
     """From sums over positions [sets, channels] to means over each group [sets, groups]."""
     sets, channels = sums.shape
@@ -103,9 +111,9 @@ def _per_channel(values: Any, channels: int) -> Any:
 
 def _standardise_forward(x: Any, scale: Any, bias: Any, groups: int) -> tuple[Any, Any]:
     positions, channels = x.shape[1:]
-    mean = _group_mean(x.sum(1), positions, groups)
+    mean = _group_mean(_over_positions(x), positions, groups)
     centred = x - _per_channel(mean, channels)
-    variance = _group_mean(jnp.square(centred).sum(1), positions, groups)
+    variance = _group_mean(_over_positions(jnp.square(centred)), positions, groups)
     inverse = _per_channel(jax.lax.rsqrt(variance + EPSILON), channels)
     y = centred * (inverse * scale[None, None]) + bias[None, None]
     return (y, mean, variance), (x, mean, inverse, scale)
@@ -116,7 +124,7 @@ def _standardise_backward(groups: int, residuals: Any, cotangents: Any) -> tuple
     positions, channels = x.shape[1:]
     g = cotangents[0]
     h = (x - _per_channel(mean, channels)) * inverse
-    bias_sums, scale_sums = g.sum(1), (g * h).sum(1)
+    bias_sums, scale_sums = _over_positions(g), _over_positions(g * h)
     along_one = _per_channel(_group_mean(bias_sums * scale[None], positions, groups), channels)
     along_h = _per_channel(_group_mean(scale_sums * scale[None], positions, groups), channels)
     return (g * scale[None, None] - along_one - h * along_h) * inverse, scale_sums.sum(0), bias_sums.sum(0)

@@ -1,7 +1,13 @@
-"""Time of one whole training step: Paribus against PyTorch, the models of two studies, on CPU.
+"""Time of one whole training step: Paribus against PyTorch, every family of models, on CPU.
 
     python -m tests.benchmarks.steps
     python -m tests.benchmarks.steps --samples=3 --models=architectures/cnn,char_lm/lstm
+    python -m tests.benchmarks.steps --models=families
+    python -m tests.benchmarks.steps --models=families/gru,families/resnet20
+
+By default the models of two studies, ``architectures`` and ``char_lm``. ``--models`` chooses others: one model, or
+all of a group. The group ``families`` (``tests/benchmarks/families.py``) has generated data and a model of every
+family and form that those studies leave out.
 
 Run it from the root of the repository, on a machine that does nothing else. Linux only: threads are limited by
 pinning. It needs PyTorch (``pip install -e .[reference]``).
@@ -11,15 +17,18 @@ updates with the study's optimizer at a rate set for the step. The same on both 
 parameters (checked), batch, data in memory, optimizer, float32, denormals flushed to zero, threads. The configuration
 is the study's own, so that benchmark and study cannot differ. Paribus runs one trial through ``train.population``, as
 the product does, with its traced hyperparameters, sum of losses and watch on divergence, which PyTorch is spared.
+Sequences are of one length. Where the inputs are source and target, Paribus computes with their masks nonetheless;
+PyTorch is spared that, too.
 
 Each side is a process of its own, pinned to as many cores as it has threads. They take turns: a sample of Paribus, then
 one of each form of PyTorch, and again; never two at once. A sample trains from step 1 (step 0 is not timed) for
 about ``--seconds``, at most the length of the study. PyTorch is quoted in its best form: that of the lowest median of
-eager, with a fused optimizer, with channels last (CNN), and with ``--compile`` compiled as well.
+eager, with a fused optimizer, with channels last (images), and with ``--compile`` compiled as well.
 """
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import statistics
@@ -30,7 +39,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 from experiments import plan
+from tests.benchmarks.families import Case, cases
+from train import data
 from train.config import Trial, replace
+from train.data.task import Task
 
 STUDIES = ("architectures", "char_lm")
 
@@ -45,13 +57,25 @@ class Sample(NamedTuple):
     cpu: float
 
 
-def benchmarked() -> dict[str, Trial]:
-    """The first trial of each arm of the studies, by ``study/arm``."""
-    return {
-        f"{name}/{trial.arm}": trial
+def benchmarked() -> dict[str, Case]:
+    """What can be measured, by ``group/name``: the first trial of each arm of the studies, and the families."""
+    studies = {
+        f"{name}/{trial.arm}": Case(trial, functools.partial(data.load, trial.config.data, None))
         for name in STUDIES
         for trial in plan.resolve(plan.load(name, "cpu"), seeds=1).trials
     }
+    return studies | cases()
+
+
+def chosen(models: str) -> list[str]:
+    """The names that a comma-separated list of names and groups stands for, in its order."""
+    names = []
+    for part in models.split(","):
+        found = [name for name in benchmarked() if name == part or name.partition("/")[0] == part]
+        if not found:
+            raise SystemExit(f"no such model or group: {part}; there are {', '.join(benchmarked())}")
+        names += found
+    return list(dict.fromkeys(names))
 
 
 class Side(Protocol):
@@ -68,12 +92,12 @@ class Side(Protocol):
 class Paribus:
     """One trial, alone on one device."""
 
-    forms = ("",)
+    forms: tuple[str, ...] = ("",)
 
-    def __init__(self, trial: Trial) -> None:
+    def __init__(self, trial: Trial, task: Task) -> None:
         import jax
 
-        from train import data, devices
+        from train import devices
         from train.config import traced_paths
         from train.population import Population
 
@@ -81,7 +105,7 @@ class Paribus:
         traced = traced_paths([trial.config])
         config = replace(trial.config, {"execution.spread": False})
         trial = Trial(arm=trial.arm, seed=trial.seed, config=config)
-        self.population = Population([trial], traced, data.load(config.data, None))
+        self.population = Population([trial], traced, task)
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self.population.init().params))
 
     def sample(self, form: str, steps: int) -> tuple[float, float]:
@@ -106,27 +130,19 @@ def stopwatch() -> Iterator[list[float]]:
 class Torch:
     """The twin of a trial, in each of its forms."""
 
-    def __init__(self, trial: Trial, threads: int, *, compiled: bool) -> None:
+    def __init__(self, trial: Trial, task: Task, threads: int, *, compiled: bool) -> None:
         import torch
 
         from tests.benchmarks import torch_models
-        from train import data
 
         torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
         torch.manual_seed(0)
         self.config = trial.config
-        task = data.load(trial.config.data, None)
-        self.arrays = {name: torch.from_numpy(array.copy()) for name, array in task.train.arrays.items()}
-        for name in ("inputs", "targets", "tokens"):
-            if name in self.arrays:
-                is_image = self.arrays[name].ndim == 4
-                self.arrays[name] = (
-                    self.arrays[name].movedim(3, 1).contiguous() if is_image else self.arrays[name].long()
-                )
+        self.arrays = {name: torch_models.tensors(array) for name, array in task.train.arrays.items()}
         self.context = task.shapes.inputs[0]
-        images = trial.config.model.name == "cnn"
-        self.forms = (
+        images = trial.config.model.name in ("cnn", "resnet")
+        self.forms: tuple[str, ...] = (
             "eager",
             "fused",
             *(["channels last, fused"] if images else []),
@@ -134,7 +150,7 @@ class Torch:
         )
         self.models = {}
         for form in self.forms:
-            model = torch_models.build(trial.config.model, task.shapes)
+            model: Any = torch_models.build(trial.config.model, task.shapes)
             self.parameters = torch_models.parameters(model)
             if form.startswith("channels last") or (images and form == "compiled"):
                 model = model.to(memory_format=torch.channels_last)
@@ -144,24 +160,24 @@ class Torch:
             optimizer = torch_models.optimizer(model, trial.config.optimizer, fused=form != "eager")
             self.models[form] = (model, initial, optimizer)
 
-    def batches(self) -> Iterator[tuple[Any, Any]]:
-        """Inputs and targets, drawn as the study's sampler draws them."""
+    def batches(self) -> Iterator[tuple[tuple[Any, ...], Any]]:
+        """Inputs (source and target, where there are two) and targets, drawn as the sampler draws them."""
         import torch
 
         size = self.config.training.batch_size
         if "tokens" in self.arrays:
-            tokens = self.arrays["tokens"]
+            (tokens,) = self.arrays["tokens"]
             places = torch.arange(self.context + 1)
             while True:
                 starts = torch.randint(tokens.shape[0] - self.context, (size, 1))
                 windows = tokens[starts + places]
-                yield windows[:, :-1], windows[:, 1:]
-        inputs, targets = self.arrays["inputs"], self.arrays["targets"]
+                yield (windows[:, :-1],), windows[:, 1:]
+        inputs, (targets,) = self.arrays["inputs"], self.arrays["targets"]
         while True:
             order = torch.randperm(len(targets))
             for start in range(0, len(targets) - size + 1, size):
                 indices = order[start : start + size]
-                yield inputs[indices], targets[indices]
+                yield tuple(part[indices] for part in inputs), targets[indices]
 
     def sample(self, form: str, steps: int) -> tuple[float, float]:
         model, initial, optimizer = self.models[form]
@@ -173,16 +189,17 @@ class Torch:
             self.train(model, optimizer, batches, steps)
         return result[0], result[1]
 
-    def train(self, model: Any, optimizer: Any, batches: Iterator[tuple[Any, Any]], steps: int) -> None:
+    def train(self, model: Any, optimizer: Any, batches: Iterator[tuple[tuple[Any, ...], Any]], steps: int) -> None:
         import torch
 
         clip = self.config.regularisation.clip_norm
+        optimizer_config: Any = self.config.optimizer
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         for _ in range(steps):
             for group in optimizer.param_groups:
-                group["lr"] = self.config.optimizer.learning_rate  # a schedule's work, not its values
+                group["lr"] = optimizer_config.learning_rate  # a schedule's work, not its values
             inputs, targets = next(batches)
-            loss = torch.nn.functional.cross_entropy(model(inputs).flatten(0, -2), targets.flatten())
+            loss = torch.nn.functional.cross_entropy(model(*inputs).flatten(0, -2), targets.flatten())
             optimizer.zero_grad()
             loss.backward()
             if clip < float("inf"):
@@ -192,8 +209,9 @@ class Torch:
 
 def work(side: str, model: str, threads: int, *, compiled: bool) -> None:
     """A worker: sets up one side, says what it is, and measures whenever it is told to."""
-    trial = benchmarked()[model]
-    measured: Side = Paribus(trial) if side == "paribus" else Torch(trial, threads, compiled=compiled)
+    case = benchmarked()[model]
+    trial, task = case.trial, case.task()
+    measured: Side = Paribus(trial, task) if side == "paribus" else Torch(trial, task, threads, compiled=compiled)
     print(json.dumps({"forms": measured.forms, "parameters": measured.parameters}), flush=True)
     for line in sys.stdin:
         form, steps = json.loads(line)
@@ -239,7 +257,7 @@ class Worker:
 
 def compare(name: str, cores: list[int], options: argparse.Namespace) -> str:
     """One row of the table: both sides of one model on these cores, taking turns."""
-    trial = benchmarked()[name]
+    trial = benchmarked()[name].trial
     workers = [Worker(side, name, cores, options) for side in ("paribus", "torch")]
     paribus, torch = workers
     if paribus.parameters != torch.parameters:
@@ -287,7 +305,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=9, help="turns; the table has their medians")
     parser.add_argument("--seconds", type=float, default=0.5, help="what a sample should last")
-    parser.add_argument("--models", help="comma-separated study/arm; all of them otherwise")
+    parser.add_argument("--models", help="comma-separated group/name, or group; the studies otherwise")
     parser.add_argument("--threads", default="1,2", help="comma-separated numbers of threads")
     parser.add_argument("--compile", action="store_true", help="try torch.compile, too (needs a C++ compiler)")
     parser.add_argument("--worker", choices=("paribus", "torch"), help=argparse.SUPPRESS)
@@ -299,9 +317,7 @@ def main() -> None:
     if options.worker:
         work(options.worker, options.models, int(options.threads), compiled=options.compile)
         return
-    models = options.models.split(",") if options.models else list(benchmarked())
-    if strangers := set(models) - set(benchmarked()):
-        raise SystemExit(f"no such models: {', '.join(sorted(strangers))}; there are {', '.join(benchmarked())}")
+    models = chosen(options.models or ",".join(STUDIES))
     cores = sorted(os.sched_getaffinity(0))
     if os.getloadavg()[0] > 0.5:
         print(

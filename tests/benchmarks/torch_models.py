@@ -1,36 +1,62 @@
 """PyTorch twins of the models: the same layers and parameter counts, each as a PyTorch user writes it.
 
-Initial values are PyTorch's own: they do not change how long a step takes. Dropout is not built, since no
-benchmarked study uses it; a configuration that does is refused.
+Initial values are PyTorch's own: they do not change how long a step takes. A configuration with an option that its
+twin does not have, such as dropout, is refused.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models import cnn, mlp, rnn, transformer
-from models.base import Configuration, Shapes
+from models import cnn, encoder_decoder, mlp, resnet, rnn, seq2seq, tcn, text_cnn, transformer
+from models.base import Configuration, Shapes, fields
+from models.inputs import Padded, Pair
+from tests.benchmarks import torch_sequences
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "gelu_tanh": lambda: nn.GELU(approximate="tanh")}
 
+INITIAL = {"recurrent_init", "input_init", "forget_bias", "initialisation", "scale_residual"}
+"""Options of initial values."""
+
+
+class Twin(NamedTuple):
+    """How a family is built in PyTorch, and the fields of its configuration that may differ from their defaults."""
+
+    build: Callable[[Any, Shapes], nn.Module]
+    fields: set[str]
+
 
 def build(config: Configuration, shapes: Shapes) -> nn.Module:
-    """The twin of ``models.build(config, shapes)``. Images come as [batch, channels, height, width]."""
-    if getattr(config, "dropout_rate", 0.0):
-        raise ValueError(f"the PyTorch twin of {config} has no dropout")
-    match config:
-        case mlp.Config():
-            return _mlp(config, shapes)
-        case cnn.Config():
-            return _cnn(config, shapes)
-        case rnn.Config():
-            return LSTM(config, shapes)
-        case transformer.Config():
-            return Transformer(config, shapes)
-    raise ValueError(f"no PyTorch twin of {config}")
+    """The twin of ``models.build(config, shapes)``. Images come as [batch, channels, height, width].
+
+    Raises:
+        ValueError: there is no twin of the family, or it lacks an option of the configuration.
+    """
+    if type(config) not in TWINS:
+        raise ValueError(f"no PyTorch twin of {config}")
+    twin = TWINS[type(config)]
+    default = type(config)()
+    for name in fields(type(config)):
+        wanted = 0.0 if name == "dropout_rate" else getattr(default, name)
+        if getattr(config, name) != wanted and name not in twin.fields | INITIAL:
+            raise ValueError(f"the PyTorch twin of {config.name} has no {name}={getattr(config, name)}")
+    return twin.build(config, shapes)
+
+
+def tensors(array: Any) -> tuple[Tensor, ...]:
+    """An array of a split as a model here takes it: without masks, source and target apart, images channels first."""
+    if isinstance(array, Pair):
+        return (*tensors(array.source), *tensors(array.target))
+    if isinstance(array, Padded):
+        return tensors(array.values)
+    tensor = torch.from_numpy(array.copy())
+    if not tensor.is_floating_point():
+        return (tensor.long(),)
+    return (tensor.movedim(3, 1).contiguous() if tensor.ndim == 4 else tensor,)
 
 
 def parameters(model: nn.Module) -> int:
@@ -61,25 +87,61 @@ def _cnn(config: cnn.Config, shapes: Shapes) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(size, shapes.outputs))
 
 
-class LSTM(nn.Module):
-    """Embedding (for tokens) or rows of an image, ``nn.LSTM``, linear logits of every or the last step."""
+class ResidualBlock(nn.Module):
+    """Two convolutions with batch normalisation; zeros for the channels that are new to the shortcut."""
+
+    def __init__(self, channels: int, features: int, stride: int, momentum: float) -> None:
+        super().__init__()
+        self.stride, self.new = stride, features - channels
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, features, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(features, momentum=momentum),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(features, features, 3, padding=1, bias=False),
+            nn.BatchNorm2d(features, momentum=momentum),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x
+        if self.new:
+            shortcut = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new))
+        return functional.relu(self.layers(x) + shortcut, inplace=True)
+
+
+def _resnet(config: resnet.Config, shapes: Shapes) -> nn.Module:
+    momentum = 1 - config.norm_momentum
+    channels = config.stem
+    layers: list[nn.Module] = [
+        nn.Conv2d(shapes.inputs[2], channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels, momentum=momentum),
+        nn.ReLU(inplace=True),
+    ]
+    for stage, (features, blocks) in enumerate(zip(config.widths, config.blocks, strict=True)):
+        for block in range(blocks):
+            layers.append(ResidualBlock(channels, features, 2 if stage and not block else 1, momentum))
+            channels = features
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, shapes.outputs))
+
+
+class Recurrent(nn.Module):
+    """Embedding (for tokens) or rows of an image, recurrent layers, linear logits of every or the last step."""
 
     def __init__(self, config: rnn.Config, shapes: Shapes) -> None:
         super().__init__()
-        if config.cell != "lstm":
-            raise ValueError(f"no PyTorch twin of cell {config.cell!r}")
-        self.per_position = shapes.per_position
+        self.per_position, self.width = shapes.per_position, config.width
         self.table = None
         features = math.prod(shapes.inputs[1:])
         if shapes.vocabulary is not None:
             self.table = nn.Embedding(shapes.vocabulary, config.embedding)
             features = config.embedding
-        self.layers = nn.LSTM(features, config.width, config.depth, batch_first=True)
-        # PyTorch adds two biases where one does; the second stays 0, so that both sides train the same parameters.
+        layers = {"vanilla": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}[config.cell]
+        self.layers = layers(features, config.width, config.depth, batch_first=True, bidirectional=config.bidirectional)
+        # PyTorch adds two biases where one does, but in the GRU; the second stays 0, so that both sides train the
+        # same parameters.
         for name, parameter in self.layers.named_parameters():
-            if name.startswith("bias_hh"):
+            if name.startswith("bias_hh") and config.cell != "gru":
                 nn.init.zeros_(parameter.requires_grad_(False))
-        self.logits = nn.Linear(config.width, shapes.outputs)
+        self.logits = nn.Linear(config.width * (1 + config.bidirectional), shapes.outputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
         if self.table is not None:
@@ -87,7 +149,11 @@ class LSTM(nn.Module):
         else:
             x = inputs.movedim(1, 3).flatten(2) if inputs.ndim == 4 else inputs
         x, _ = self.layers(x)
-        return self.logits(x if self.per_position else x[:, -1])
+        if self.per_position:
+            return self.logits(x)
+        if not self.layers.bidirectional:
+            return self.logits(x[:, -1])
+        return self.logits(torch.cat([x[:, -1, : self.width], x[:, 0, self.width :]], 1))
 
 
 class Block(nn.Module):
@@ -120,8 +186,6 @@ class Transformer(nn.Module):
 
     def __init__(self, config: transformer.Config, shapes: Shapes) -> None:
         super().__init__()
-        if config.tie_embeddings:
-            raise ValueError("no PyTorch twin of tied embeddings")
         self.per_position = shapes.per_position
         self.inputs: nn.Module
         if shapes.vocabulary is not None:
@@ -170,3 +234,20 @@ def optimizer(model: nn.Module, config: Any, *, fused: bool) -> torch.optim.Opti
         {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, **shared)
+
+
+SIZES = {"width", "depth", "embedding"}
+BLOCKS = {"width", "depth", "heads", "feedforward"}
+
+TWINS: dict[type[Configuration], Twin] = {
+    mlp.Config: Twin(_mlp, SIZES | {"activation"}),
+    cnn.Config: Twin(_cnn, {"channels", "kernel_size", "width"}),
+    resnet.Config: Twin(_resnet, {"depth", "width", "width_multiplier", "norm_momentum"}),
+    rnn.Config: Twin(Recurrent, SIZES | {"cell", "bidirectional"}),
+    tcn.Config: Twin(torch_sequences.TCN, SIZES | {"kernel_size"}),
+    text_cnn.Config: Twin(torch_sequences.TextCNN, {"embedding", "channels", "kernel_sizes"}),
+    seq2seq.Config: Twin(torch_sequences.Seq2Seq, {"width", "embedding"}),
+    transformer.Config: Twin(Transformer, BLOCKS | {"activation", "use_bias", "patch_size"}),
+    encoder_decoder.Config: Twin(torch_sequences.EncoderDecoder, BLOCKS),
+}
+"""The twin of each family by the class of its configuration."""

@@ -50,7 +50,7 @@ def primitive(x, kernel, strides=None, padding="SAME", dilation=None):
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
 def value_and_gradients(form, x, kernel, strides=None, padding="SAME", dilation=None):
     y, backward = jax.vjp(lambda x, kernel: form(x, kernel, strides, padding, dilation), x, kernel)
-    return (y, *backward(jnp.cos(y)))
+    return (y, *backward(y))
 
 
 def assert_close(ours, theirs, tolerance):

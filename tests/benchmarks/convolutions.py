@@ -1,0 +1,191 @@
+"""Time of one convolution, layer by layer: Paribus against PyTorch's channels-last form, on one CPU core.
+
+    python -m tests.benchmarks.convolutions
+    python -m tests.benchmarks.convolutions --samples=3 --layers=resnet/16,resnet/32
+
+Run it from the root of the repository, on a machine that does nothing else. Linux only. It needs PyTorch
+(``pip install -e .[reference]``).
+
+Times are CPU time of the process, pinned to one core, float32. The two sides take turns; the table has
+medians. Paribus runs inside a ``lax.fori_loop``, as in training. There its inputs are multiplied by a number that the
+loop carries, so that no work can be hoisted out of it; the time of that multiplication alone is measured too, and
+subtracted.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Layer(NamedTuple):
+    """A convolution of images with 3x3 kernels and a pixel of zeros around."""
+
+    batch: int
+    size: int
+    channels: int
+    features: int
+    stride: int = 1
+
+
+LAYERS = {
+    "resnet/stem": Layer(128, 32, 3, 16),
+    "resnet/16": Layer(128, 32, 16, 16),
+    "resnet/16-32": Layer(128, 32, 16, 32, 2),
+    "resnet/32": Layer(128, 16, 32, 32),
+    "resnet/32-64": Layer(128, 16, 32, 64, 2),
+    "resnet/64": Layer(128, 8, 64, 64),
+    "cnn/1-8": Layer(64, 28, 1, 8),
+    "cnn/8-16": Layer(64, 14, 8, 16),
+    "cnn/3-32": Layer(128, 32, 3, 32),
+    "cnn/32-64": Layer(128, 16, 32, 64),
+    "wide/128": Layer(32, 16, 128, 128),
+}
+
+PASSES = ("forward", "input gradient", "kernel gradient")
+
+Runs = dict[str, Callable[[int], object]]
+"""By the name of a pass, what runs it so many times."""
+
+
+def arrays(layer: Layer) -> tuple[Any, Any, Any]:
+    """Images, kernel and a gradient of the outputs."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    size = -(-layer.size // layer.stride)
+    shapes = (
+        (layer.batch, layer.size, layer.size, layer.channels),
+        (3, 3, layer.channels, layer.features),
+        (layer.batch, size, size, layer.features),
+    )
+    x, kernel, g = (generator.normal(size=shape).astype(np.float32) for shape in shapes)
+    return x, kernel, g
+
+
+def paribus(layer: Layer) -> Runs:
+    """Our passes, and for each what is not its own work (``overhead of ...``)."""
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+
+    from models.layers.convolution import convolve
+
+    def value(x: Any, kernel: Any, g: Any) -> Any:
+        del g
+        return convolve(x, kernel, (layer.stride, layer.stride), ((1, 1), (1, 1)))
+
+    def input_gradient(x: Any, kernel: Any, g: Any) -> Any:
+        return jax.vjp(lambda x: value(x, kernel, g), x)[1](g)[0]
+
+    def kernel_gradient(x: Any, kernel: Any, g: Any) -> Any:
+        return jax.vjp(lambda kernel: value(x, kernel, g), kernel)[1](g)[0]
+
+    inputs = tuple(map(jnp.asarray, arrays(layer)))
+
+    def repeated(function: Callable[..., Any], factors: tuple[int, ...]) -> Callable[[int], object]:
+        @jax.jit
+        def run(times: Any, *inputs: Any) -> Any:
+            def body(_: Any, carry: Any) -> Any:
+                one, _ = carry
+                scaled = tuple(array * one if i in factors else array for i, array in enumerate(inputs))
+                result = function(*scaled)
+                leaves = jax.tree.leaves(result)
+                return 1 + 0 * sum(jnp.clip(leaf.reshape(-1)[0], -1, 1) for leaf in leaves), result
+
+            start = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(function, *inputs))
+            return lax.fori_loop(0, times, body, (jnp.ones(()), start))
+
+        return lambda times: jax.block_until_ready(run(times, *inputs))
+
+    reads = {"forward": (0,), "input gradient": (2,), "kernel gradient": (0, 2)}
+    functions = dict(zip(PASSES, (value, input_gradient, kernel_gradient), strict=True))
+    runs = {name: repeated(function, reads[name]) for name, function in functions.items()}
+    for name, read in reads.items():
+        runs[f"overhead of {name}"] = repeated(lambda *inputs, read=read: [inputs[i] for i in read], read)
+    return runs
+
+
+def pytorch(layer: Layer) -> Runs:
+    """PyTorch's passes, on channels-last tensors."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    x, kernel, g = (torch.from_numpy(array) for array in arrays(layer))
+    last = {"memory_format": torch.channels_last}
+    x, g = (tensor.permute(0, 3, 1, 2).contiguous(**last) for tensor in (x, g))
+    kernel = kernel.permute(3, 2, 0, 1).contiguous(**last)
+    stride = [layer.stride] * 2
+
+    def backward(mask: list[bool]) -> object:
+        backward = torch.ops.aten.convolution_backward
+        return backward(g, x, kernel, None, stride, [1, 1], [1, 1], False, [0, 0], 1, mask)
+
+    functions = {
+        "forward": lambda: torch.nn.functional.conv2d(x, kernel, stride=stride, padding=1),
+        "input gradient": lambda: backward([True, False, False]),
+        "kernel gradient": lambda: backward([False, True, False]),
+    }
+
+    def repeated(function: Callable[[], object]) -> Callable[[int], object]:
+        return lambda times: [function() for _ in range(times)][:0]
+
+    return {name: repeated(function) for name, function in functions.items()}
+
+
+def milliseconds(run: Callable[[int], object], times: int) -> float:
+    """CPU time of one pass."""
+    start = time.process_time()
+    run(times)
+    return 1e3 * (time.process_time() - start) / times
+
+
+def compare(layer: Layer, samples: int, seconds: float) -> dict[str, tuple[float, float]]:
+    """Milliseconds of each pass, of PyTorch and of Paribus."""
+    sides = {"torch": pytorch(layer), "paribus": paribus(layer)}
+    runs = {(side, name): run for side, passes in sides.items() for name, run in passes.items()}
+    times = {}
+    for key, run in runs.items():
+        run(1)  # compiles
+        times[key] = max(2, round(1e3 * seconds / max(milliseconds(run, 2), 1e-3)))
+    taken: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
+    for _ in range(samples):
+        for key, run in runs.items():
+            taken[key].append(milliseconds(run, times[key]))
+    median = {key: statistics.median(values) for key, values in taken.items()}
+    return {
+        name: (median["torch", name], median["paribus", name] - median["paribus", f"overhead of {name}"])
+        for name in PASSES
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=7, help="turns; the table has their medians")
+    parser.add_argument("--seconds", type=float, default=0.2, help="what a sample of one pass should last")
+    parser.add_argument("--layers", default=",".join(LAYERS), help="comma-separated names")
+    options = parser.parse_args()
+    names = options.layers.split(",")
+    if strangers := set(names) - set(LAYERS):
+        raise SystemExit(f"no such layers: {', '.join(sorted(strangers))}; there are {', '.join(LAYERS)}")
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    from train import devices
+
+    devices.prepare()
+    print("| layer | batch | size | channels | stride | " + " | ".join(PASSES) + " | all |")
+    print("|---|---:|---:|---|---:|" + "---|" * 4)
+    for name in names:
+        layer = LAYERS[name]
+        result = compare(layer, options.samples, options.seconds)
+        result["all"] = tuple(map(sum, zip(*result.values(), strict=True)))
+        cells = [f"{there:.2f} / {here:.2f} = {there / here:.2f}" for there, here in result.values()]
+        channels = f"{layer.channels} -> {layer.features}"
+        head = f"| {name} | {layer.batch} | {layer.size} | {channels} | {layer.stride} |"
+        print(f"{head} {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
