@@ -10,6 +10,29 @@ Times are CPU time of the process, pinned to one core, float32. The two sides ta
 medians. Paribus runs inside a ``lax.fori_loop``, as in training. There its inputs are multiplied by a number that the
 loop carries, so that no work can be hoisted out of it; the time of that multiplication alone is measured too, and
 subtracted.
+
+What was tried and did not win, in milliseconds of batch 128 (jax 0.10.2, a core with AVX2 and 1 MiB of cache; the forms
+in use took 12 for 32x32x16, 6.5 for 16x16x32 and 4.8 for 8x8x64 forward, PyTorch 8.0, 7.8 and 7.1). Matrix products of
+these shapes run at 45 to 70 GFLOP/s in XLA, PyTorch's convolutions at 75 to 85.
+
+* XLA's own convolution: forward 13.5, 9.1 and 8.1, and as fast in a loop. But in a loop its gradient of the inputs
+  takes 247, 308 and 38, that of the kernel 1,700 to 2,100 (the operands' layouts fall out of the fast path; outside of
+  a loop the latter takes 17 to 53).
+* One matrix of all patches: 45, 24 and 16, and 22, 13 and 10 in blocks of the batch. Its automatic gradients: a step
+  of ResNet-20 took 2.5 times as long as with the forms in use.
+* Rows of patches without blocks: 16, 12 and 9.
+* Winograd with 16 channels: 14 to 18. Its 16 transformations cost 0.85 ns an element, 0.25 with 32 channels: XLA
+  vectorises an innermost axis of 32, not one of 16. The batch as the last axis but one is no way out, as the
+  reshape to a matrix is fused into the transformation. F(4x4, 3x3): 10, 5.6 and 4.2, but 5e-6 of error, and 2e-5 in
+  the gradient of the kernel, against 3e-7.
+* F(2, 3) and F(4, 3) along rows only, the columns as patches, as a product summed after, or by XLA's convolution:
+  14 to 17, 6.4 to 9 and 5 to 6.2.
+* The transposed form of Winograd's gradient, which shares a transformation with that of the kernel: no faster.
+* The gradient of the kernel: nine shifted products 40 and 26; one matrix of all patches 49 and 37; the transpose of
+  the patches written before the product, patches gathered from transposed images, the operands exchanged, a product
+  for each image: within 5% of the form in use or slower. Winograd's with 32 channels: equal.
+* The stacked transformations as one batched product: 5 to 15% slower; it would halve the time to compile.
+* The flags for oneDNN: no effect, though it is in jaxlib. Without YNNPACK: no gain.
 """
 
 import argparse
