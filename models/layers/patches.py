@@ -2,11 +2,10 @@
 
 The matrix of all patches (Chellapilla et al. 2006, "High Performance Convolutional Neural Networks
 for Document Processing", section 4) has every pixel once for each element of the kernel, and writing it
-takes longer than the product. So, with many channels, only the pixels of a row are gathered
-(``kernel_width`` times the memory), one product forms what each row adds to each of the
-``kernel_height`` rows of outputs, and these are summed. With very few channels two columns are taken
-as one of twice the channels and features, since a product with few columns runs at a fraction of the
-speed; a quarter of its kernel is zeros.
+takes longer than the product. Here, where rows are not skipped, only the pixels of a row are
+gathered (``kernel_width`` times the memory), one product forms what each row adds to each of the
+``kernel_height`` rows of outputs, and these are summed. All three functions do as many operations as
+the direct sum.
 """
 
 import math
@@ -18,9 +17,6 @@ from jax import lax
 
 BLOCK_BYTES = 1_600_000
 """Patches and products of a block of the batch: about as much as the second-level cache holds."""
-
-PAIRED_CHANNELS = 4
-"""Most channels with which columns are taken in pairs."""
 
 
 class Geometry(NamedTuple):
@@ -49,52 +45,27 @@ class Geometry(NamedTuple):
 
 def value(x: Any, kernel: Any, geometry: Geometry) -> Any:
     """Convolution of images [batch, height, width, channels]."""
-    if not _is_paired(kernel.shape, geometry):
-        return _value(x, kernel, geometry)
-    columns = geometry.out_size(x.shape[1:3], kernel.shape[:2])[1]
-    y = _value(_pairs_of_inputs(x, kernel.shape, geometry), _pairs_of_kernel(kernel), _of_pairs(geometry))
-    return y.reshape(*y.shape[:2], -1, kernel.shape[-1])[:, :, :columns]
-
-
-def _value(x: Any, kernel: Any, geometry: Geometry) -> Any:
-    (kernel_height, _, _, features), out_size = kernel.shape, geometry.out_size(x.shape[1:3], kernel.shape[:2])
-    (pad, _), dilation = geometry.pads, geometry.dilation[0]
+    (kernel_height, _, _, features), rows = kernel.shape, geometry.out_size(x.shape[1:3], kernel.shape[:2])[0]
+    (stride, _), (pad, _), (dilation, _) = geometry
 
     def of_block(x: Any) -> Any:
-        if _has_all_rows(kernel.shape, geometry):
+        if stride > 1 or kernel_height == 1:
             return jnp.matmul(_patches(x, kernel.shape, geometry), kernel.reshape(-1, features))
         columns = _columns(x, kernel.shape, geometry)
-        weights = kernel.transpose(1, 2, 0, 3).reshape(columns.shape[-1], -1)
-        products = _pad(jnp.matmul(columns, weights), 1, *pad)
-        products = products.reshape(*products.shape[:3], kernel_height, features)
-        starts = [dilation * i for i in range(kernel_height)]
-        return sum(products[:, start : start + out_size[0], :, i] for i, start in enumerate(starts))
+        products = jnp.matmul(columns, kernel.swapaxes(0, 1).swapaxes(1, 2).reshape(columns.shape[-1], -1))
+        products = _pad(products.reshape(*columns.shape[:3], kernel_height, features), 1, *pad)
+        return sum(products[:, i * dilation : i * dilation + rows, :, i] for i in range(kernel_height))
 
-    bytes_of_one = _bytes(x, kernel.shape, geometry)
-    # Writing a block's outputs to their place costs a pass over them; without much more than that to gain, not.
-    worthwhile = bytes_of_one > 4 * x.dtype.itemsize * math.prod(out_size) * features
-    return _map(of_block, x, bytes_of_one) if worthwhile else of_block(x)
+    return _map(of_block, x, _bytes(x, kernel.shape, geometry))
 
 
 def kernel_gradient(x: Any, g: Any, kernel_shape: tuple[int, ...], geometry: Geometry) -> Any:
     """Gradient of the kernel, given that of the outputs."""
-    if not _is_paired(kernel_shape, geometry):
-        return _kernel_gradient(x, g, kernel_shape, geometry)
     kernel_height, kernel_width, channels, features = kernel_shape
-    g = _pad(g, 2, 0, g.shape[2] % 2)
-    g = g.reshape(*g.shape[:2], -1, 2 * features)
-    shape = (kernel_height, (kernel_width + 2) // 2, 2 * channels, 2 * features)
-    pairs = _kernel_gradient(_pairs_of_inputs(x, kernel_shape, geometry), g, shape, _of_pairs(geometry))
-    pairs = pairs.reshape(kernel_height, -1, channels, 2, features)
-    return pairs[:, :kernel_width, :, 0] + pairs[:, 1 : kernel_width + 1, :, 1]
-
-
-def _kernel_gradient(x: Any, g: Any, kernel_shape: tuple[int, ...], geometry: Geometry) -> Any:
-    kernel_height, kernel_width, channels, features = kernel_shape
-    (before, _), dilation = geometry.pads[0], geometry.dilation[0]
+    (stride, _), ((before, _), _), (dilation, _) = geometry
 
     def of_block(x: Any, g: Any) -> Any:
-        if _has_all_rows(kernel_shape, geometry):
+        if stride > 1 or kernel_height == 1:
             return _transposed_product(_patches(x, kernel_shape, geometry), g).reshape(kernel_shape)
         # Row h of the inputs meets row h + before - i dilation of the outputs.
         height, reach = x.shape[1], dilation * (kernel_height - 1)
@@ -139,51 +110,15 @@ def backwards(
     return geometry._replace(pads=pads)
 
 
-def _has_all_rows(kernel_shape: tuple[int, ...], geometry: Geometry) -> bool:
-    """Whether the patches have all rows under the kernel: where rows are skipped, or it is less to write."""
-    kernel_height, kernel_width, channels, features = kernel_shape
-    return geometry.strides[0] > 1 or kernel_height == 1 or kernel_width * channels <= features
-
-
 def _columns(x: Any, kernel_shape: tuple[int, ...], geometry: Geometry) -> Any:
     """The pixels of its row under the kernel at each place: [batch, height, out_width, column and channel]."""
     return jnp.concatenate(_shifted(x, 2, kernel_shape[1], 1, geometry), axis=-1)
 
 
 def _patches(x: Any, kernel_shape: tuple[int, ...], geometry: Geometry) -> Any:
-    """All pixels under the kernel at each place: [batch, out_height, out_width, row, column and channel].
-
-    Rows of patches of a row: larger pieces to copy than pixels.
-    """
-    columns = _columns(x, kernel_shape, geometry)
-    return jnp.concatenate(_shifted(columns, 1, kernel_shape[0], 0, geometry), axis=-1)
-
-
-def _is_paired(kernel_shape: tuple[int, ...], geometry: Geometry) -> bool:
-    _, kernel_width, channels, _ = kernel_shape
-    moves_by_one = geometry.strides == (1, 1) and geometry.dilation[1] == 1
-    return moves_by_one and kernel_width > 1 and channels <= PAIRED_CHANNELS
-
-
-def _of_pairs(geometry: Geometry) -> Geometry:
-    return geometry._replace(pads=(geometry.pads[0], (0, 0)))
-
-
-def _pairs_of_inputs(x: Any, kernel_shape: tuple[int, ...], geometry: Geometry) -> Any:
-    """Padded images with two columns as one, as many as the pairs of outputs need."""
-    kernel_width, before = kernel_shape[1], geometry.pads[1][0]
-    columns = geometry.out_size(x.shape[1:3], kernel_shape[:2])[1]
-    pairs = (columns + 1) // 2 + (kernel_width + 2) // 2 - 1
-    x = _pad(x, 2, before, 2 * pairs - x.shape[2] - before)
-    return x.reshape(*x.shape[:2], pairs, -1)
-
-
-def _pairs_of_kernel(kernel: Any) -> Any:
-    """The kernel that takes pairs of columns to pairs: for the first of two itself, for the second moved by one."""
-    height, width, channels, features = kernel.shape
-    pairs = (width + 2) // 2
-    both = [_pad(kernel, 1, moved, 2 * pairs - width - moved) for moved in (0, 1)]
-    return jnp.stack(both, axis=-2).reshape(height, pairs, 2 * channels, 2 * features)
+    """All pixels under the kernel at each place: [batch, out_height, out_width, row, column and channel]."""
+    rows = _shifted(x, 1, kernel_shape[0], 0, geometry)
+    return jnp.concatenate([p for row in rows for p in _shifted(row, 2, kernel_shape[1], 1, geometry)], axis=-1)
 
 
 def _shifted(x: Any, axis: int, taps: int, spatial: int, geometry: Geometry) -> list[Any]:
@@ -239,7 +174,7 @@ def _bytes(x: Any, kernel_shape: tuple[int, ...], geometry: Geometry) -> int:
     """Memory for the patches and products of one image."""
     kernel_height, kernel_width, channels, features = kernel_shape
     rows, columns = geometry.out_size(x.shape[1:3], kernel_shape[:2])
-    if _has_all_rows(kernel_shape, geometry):
+    if geometry.strides[0] > 1:
         return x.dtype.itemsize * rows * columns * (kernel_height * kernel_width * channels + features)
     return x.dtype.itemsize * x.shape[1] * columns * (kernel_width * channels + kernel_height * features)
 
