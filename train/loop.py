@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from train import provenance
 from train.checkpoints import Checkpoints
 from train.config import Trial, digest, to_json, values
 from train.cost import cost
 from train.data.task import FinalEvaluation, Task
-from train.objectives import OBJECTIVES
 from train.population import Population
 from train.records import Table
 from train.signals import Interrupted
@@ -53,7 +53,7 @@ class Watch(NamedTuple):
 
 def metric_names(tasks: Sequence[Task]) -> list[str]:
     """The metrics that these tasks report, each once, in order."""
-    return list(dict.fromkeys(name for task in tasks for name in OBJECTIVES[task.objective].metrics))
+    return list(dict.fromkeys(name for task in tasks for name in task.objective.metrics))
 
 
 class Files:
@@ -245,9 +245,8 @@ class _Run:
 
     def _metrics(self, split: str, evaluation: Any, lane: int) -> dict[str, float]:
         """The metrics of one lane from the sums over a split."""
-        objective = OBJECTIVES[self.population.task.objective]
-        sums = {name: float(values[lane]) for name, values in evaluation.sums.items()}
-        return {f"{split}_{name}": value for name, value in objective.finish(sums).items()}
+        sums = {name: np.asarray(values[lane], np.float64) for name, values in evaluation.sums.items()}
+        return {f"{split}_{name}": value for name, value in self.population.task.objective.finish(sums).items()}
 
     def _origin(self, trial: Trial) -> dict[str, Any]:
         facts = {f"data_{name}": value for name, value in self.population.task.facts.items()}

@@ -1,12 +1,14 @@
-"""Objectives: what a task minimises and what it reports, as pure functions of logits and a batch.
+"""Objectives: what a task minimises and what it reports, as pure functions of outputs and a batch.
 
 Cross-entropy serves classification (one target an example) and language modelling (one a position)
 alike; only the metrics that are reported differ. Every mean is over real items: those of weight 1.
+A task of another kind brings an :class:`Objective` of its own.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,20 +40,23 @@ class Objective(NamedTuple):
     """What is minimised and what is reported.
 
     Attributes:
-        loss: ``(logits, batch, label_smoothing, z_loss) -> scalar``, the weighted mean that is minimised.
-        sums: ``(logits, batch) -> {name: scalar}``, sums over a batch that add up over batches;
-            ``weight`` is the number of real items.
+        loss: ``(outputs, batch, **values) -> scalar``, the weighted mean that is minimised.
+        regularisers: names of the regularisation fields that :attr:`loss` takes as ``values``, where they are on.
+        sums: ``(outputs, batch) -> {name: array}``, sums over a batch that add up over batches.
         metrics: names of the metrics that :attr:`finish` gives.
-        finish: from the sums over a whole split to its metrics.
+        finish: from the sums over a whole split, as NumPy arrays, to its metrics.
     """
 
     loss: Callable[..., Array]
+    regularisers: tuple[str, ...]
     sums: Callable[..., dict[str, Array]]
     metrics: tuple[str, ...]
-    finish: Callable[[Mapping[str, float]], dict[str, float]]
+    finish: Callable[[Mapping[str, Any]], dict[str, float]]
 
 
-def _loss(logits: Array, batch: Batch, label_smoothing: Array | float, z_loss: Array | float = 0.0) -> Float[Array, ""]:
+def _loss(
+    logits: Array, batch: Batch, *, label_smoothing: Array | float = 0.0, z_loss: Array | float = 0.0
+) -> Float[Array, ""]:
     items = cross_entropy(logits, batch.targets, label_smoothing=label_smoothing)
     if not (isinstance(z_loss, float) and z_loss == 0.0):
         items += z_loss * jnp.square(jax.nn.logsumexp(logits, axis=-1))
@@ -68,17 +73,29 @@ def _sums(logits: Array, batch: Batch) -> dict[str, Array]:
     }
 
 
-def _classification(sums: Mapping[str, float]) -> dict[str, float]:
-    return {"loss": sums["loss"] / sums["weight"], "accuracy": sums["correct"] / sums["weight"]}
+def _classification(sums: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(sums[total] / sums["weight"]) for name, total in (("loss", "loss"), ("accuracy", "correct"))}
 
 
-def _language_modelling(sums: Mapping[str, float]) -> dict[str, float]:
-    nats = sums["loss"] / sums["weight"]
-    return {"loss": nats, "bits_per_character": nats / math.log(2), "accuracy": sums["correct"] / sums["weight"]}
+def _language_modelling(unit: str, sums: Mapping[str, Any]) -> dict[str, float]:
+    finished = _classification(sums)
+    return {"loss": finished["loss"], f"bits_per_{unit}": finished["loss"] / math.log(2), **finished}
 
 
-OBJECTIVES: Mapping[str, Objective] = {
-    "classification": Objective(_loss, _sums, ("loss", "accuracy"), _classification),
-    "language_modelling": Objective(_loss, _sums, ("loss", "bits_per_character", "accuracy"), _language_modelling),
-}
-"""The objectives by the name that a task declares."""
+OF_LOGITS = ("label_smoothing", "z_loss")
+"""The regularisation fields that act on logits: an objective without logits has none of them."""
+
+
+def classification() -> Objective:
+    """The class of each item: cross-entropy in nats, and accuracy."""
+    return Objective(_loss, OF_LOGITS, _sums, ("loss", "accuracy"), _classification)
+
+
+def language_modelling(unit: str) -> Objective:
+    """The token after each token: cross-entropy in nats, in bits, and accuracy.
+
+    Args:
+        unit: what a token is: character, byte, ...; it names the metric ``bits_per_<unit>``.
+    """
+    metrics = ("loss", f"bits_per_{unit}", "accuracy")
+    return Objective(_loss, OF_LOGITS, _sums, metrics, functools.partial(_language_modelling, unit))

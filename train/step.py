@@ -16,10 +16,11 @@ from jaxtyping import Array, Float, Int, PyTree
 
 import models
 from models import Model, Shapes
+from models.base import BadInput
 from train import randomness
 from train.config import SECTIONS, Config, bind
 from train.data.task import Batch
-from train.objectives import OBJECTIVES, Objective
+from train.objectives import OF_LOGITS, Objective
 from train.schedules import warmup
 
 Hyperparameters = Mapping[str, Mapping[str, Any]]
@@ -157,20 +158,24 @@ def _own_state(config: Config, hyperparameters: Hyperparameters, state: PyTree) 
     return state.opt_state if _is_on(hyperparameters, "sam_radius") else state
 
 
-def make_step(config: Config, shapes: Shapes, objective_name: str) -> Step:
+def make_step(config: Config, shapes: Shapes, objective: Objective) -> Step:
     """The pure functions for one static configuration and a task's shapes.
 
     Args:
         config: any configuration of the population; its traced values are used only where
             ``hyperparameters`` leaves them out.
         shapes: what the task declares.
-        objective_name: a key of ``train.objectives.OBJECTIVES``.
+        objective: what the task minimises and reports.
 
     Raises:
         BadInput: the model cannot treat such a task.
     """
+    for name in OF_LOGITS:
+        if getattr(config.regularisation, name) != 0.0 and name not in objective.regularisers:
+            raise BadInput(
+                f"regularisation.{name} acts on logits, and the task {config.data.name!r} has none; leave it 0"
+            )
     model: Model = models.build(config.model, shapes, compute_dtype=config.training.compute_dtype)
-    objective: Objective = OBJECTIVES[objective_name]
 
     def init(seed: Array, hyperparameters: Hyperparameters, batch: Batch) -> State:
         key = randomness.stream(randomness.root(seed), "init")
@@ -199,8 +204,8 @@ def make_step(config: Config, shapes: Shapes, objective_name: str) -> Step:
                 rngs=keys,
                 hyperparameters=hyperparameters.get("model", {}),
             )
-            smoothing, z_loss = regularisation.get("label_smoothing", 0.0), regularisation.get("z_loss", 0.0)
-            loss = objective.loss(outputs, batch, smoothing, z_loss)
+            consumed = {name: regularisation[name] for name in objective.regularisers if name in regularisation}
+            loss = objective.loss(outputs, batch, **consumed)
             return loss + _penalty(config, hyperparameters, params), (loss, batch_stats)
 
         (total, (loss, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)

@@ -12,6 +12,7 @@ import numpy as np
 from models import encoder_decoder, mlp, resnet, rnn, seq2seq, tcn, text_cnn, transformer
 from models.base import Configuration, Shapes
 from models.inputs import Padded, Pair
+from train import objectives
 from train.config import Config, Training, Trial
 from train.data import digits
 from train.data.sampling import ShuffledExamples, Windows
@@ -67,7 +68,7 @@ def _task(shapes: Shapes, sampler: Sampler, arrays: Arrays) -> Task:
     return Task(
         name="generated",
         shapes=shapes,
-        objective="language_modelling" if shapes.per_position else "classification",
+        objective=objectives.language_modelling("token") if shapes.per_position else objectives.classification(),
         sampler=sampler,
         train=Train(arrays),
         validation=Validation(arrays),

@@ -11,7 +11,7 @@ from experiments import plan, runner
 from experiments.__main__ import main
 from experiments.study import PRESETS, Study
 from models.base import Shapes
-from train import data
+from train import data, objectives
 from train.config import Config
 from train.cost import cost
 from train.data.characters import Texts, language_modelling
@@ -27,7 +27,7 @@ def mnist_shaped(config) -> Task:
     return Task(
         name="mnist",
         shapes=Shapes(inputs=(28, 28, 1), vocabulary=None, outputs=10, per_position=False),
-        objective="classification",
+        objective=objectives.classification(),
         sampler=ShuffledExamples(),
         train=Train(split),
         validation=Validation(split),

@@ -9,6 +9,7 @@ import pytest
 from models import mlp
 from models.base import Shapes
 from models.inputs import Padded, Pair
+from train import objectives
 from train.config import Config, Training, Trial, replace
 from train.data import digits
 from train.data.sampling import ShuffledExamples, Windows
@@ -33,7 +34,7 @@ def images() -> Task:
     return Task(
         name="tiny",
         shapes=Shapes(inputs=(8, 8, 1), vocabulary=None, outputs=CLASSES, per_position=False),
-        objective="classification",
+        objective=objectives.classification(),
         sampler=ShuffledExamples(),
         train=Train(_images(generator, 23)),
         validation=Validation(_images(generator, 11)),
@@ -50,7 +51,7 @@ def text() -> Task:
     return Task(
         name="tiny text",
         shapes=Shapes(inputs=(6,), vocabulary=5, outputs=5, per_position=True, causal=True),
-        objective="language_modelling",
+        objective=objectives.language_modelling("character"),
         sampler=Windows(6),
         train=Train(splits[0]),
         validation=Validation(splits[1]),
@@ -76,7 +77,7 @@ def sentences() -> Task:
     return Task(
         name="tiny sentences",
         shapes=Shapes(inputs=(6,), vocabulary=5, outputs=2, per_position=False),
-        objective="classification",
+        objective=objectives.classification(),
         sampler=ShuffledExamples(),
         train=Train(splits[0]),
         validation=Validation(splits[1]),
@@ -97,7 +98,7 @@ def pairs() -> Task:
     return Task(
         name="tiny pairs",
         shapes=Shapes(inputs=(6,), vocabulary=5, outputs=5, per_position=True, causal=True, target=5),
-        objective="language_modelling",
+        objective=objectives.language_modelling("character"),
         sampler=ShuffledExamples(),
         train=Train(splits[0]),
         validation=Validation(splits[1]),

@@ -13,7 +13,6 @@ from train.config import digest, from_dict, traced_paths, values
 from train.cost import cost
 from train.data.task import Test
 from train.loop import Files, Watch, crashed_rows, run_population
-from train.objectives import OBJECTIVES
 from train.population import Population
 from train.signals import Interrupted
 
@@ -114,7 +113,7 @@ def test_losses_and_metrics_are_those_of_the_states(uninterrupted, trials, image
         states, _ = population.advance(states, start, stop)
         state = jax.tree.map(lambda leaf: leaf[0], jax.device_get(states))
         sums = {name: float(value) for name, value in jax.jit(population.step.measure)(state, {}, batch).items()}
-        for name, value in OBJECTIVES["classification"].finish(sums).items():
+        for name, value in population.task.objective.finish(sums).items():
             assert float(row[f"validation_{name}"]) == pytest.approx(value, rel=1e-5)
         if stop:
             assert float(row["train_loss"]) == pytest.approx(state.loss_sum / (stop - start), rel=1e-6)

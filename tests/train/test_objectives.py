@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from train import objectives
 from train.data.task import Batch
-from train.objectives import OBJECTIVES, cross_entropy
+from train.objectives import cross_entropy
 
 SMOOTHING = [0.0, 0.1, 0.7]
-CLASSIFICATION = OBJECTIVES["classification"]
-LANGUAGE = OBJECTIVES["language_modelling"]
+CLASSIFICATION = objectives.classification()
+LANGUAGE = objectives.language_modelling("character")
 
 
 def draw(*shape, classes=7, scale=3.0):
@@ -52,7 +53,9 @@ def test_cross_entropy_and_its_gradient_are_those_of_pytorch(epsilon):
     loss = torch.nn.functional.cross_entropy(reference, torch.tensor(targets).long(), label_smoothing=epsilon)
     loss.backward()
     batch = Batch(None, jnp.asarray(targets), jnp.ones(9))
-    ours, gradient = jax.value_and_grad(CLASSIFICATION.loss)(jnp.asarray(logits), batch, jnp.float32(epsilon))
+    ours, gradient = jax.value_and_grad(CLASSIFICATION.loss)(
+        jnp.asarray(logits), batch, label_smoothing=jnp.float32(epsilon)
+    )
     np.testing.assert_allclose(ours, loss.item(), rtol=1e-6)
     np.testing.assert_allclose(gradient, reference.grad, rtol=1e-5, atol=1e-7)
 
@@ -68,7 +71,7 @@ def test_the_loss_is_the_mean_over_items_of_weight_one():
     weights = np.asarray([1, 1, 0, 1, 0, 0], np.float32)
     batch = Batch(None, jnp.asarray(targets), jnp.asarray(weights))
     expected = numpy_cross_entropy(logits, targets, 0.2)[weights == 1].mean()
-    loss, gradient = jax.value_and_grad(CLASSIFICATION.loss)(jnp.asarray(logits), batch, 0.2)
+    loss, gradient = jax.value_and_grad(CLASSIFICATION.loss)(jnp.asarray(logits), batch, label_smoothing=0.2)
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     assert not gradient[weights == 0].any()
     assert gradient[weights == 1].any(axis=-1).all()

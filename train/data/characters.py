@@ -93,7 +93,8 @@ def language_modelling(
     Raises:
         BadInput: more characters are asked for than a split has, or the training split is too short.
     """
-    from train.data.sampling import Windows  # imports jax; a list of the data sets must not
+    from train import objectives  # imports jax; a list of the data sets must not
+    from train.data.sampling import Windows
 
     used = Texts(
         _first(texts.train, config.train_characters, "train_characters", "training"),
@@ -116,7 +117,7 @@ def language_modelling(
             per_position=True,
             causal=True,
         ),
-        objective="language_modelling",
+        objective=objectives.language_modelling("character"),
         sampler=Windows(config.context),
         train=Train(splits["train"]),
         validation=Validation(splits["validation"]),

@@ -33,7 +33,8 @@ def classification(
     Inputs are float32 [height, width, 1]: ``(x / 255 - mean) / deviation``, where mean and standard
     deviation are two numbers, taken over all pixels of the training images that are used and nothing else.
     """
-    from train.data.sampling import ShuffledExamples  # imports jax; a list of the data sets must not
+    from train import objectives  # imports jax; a list of the data sets must not
+    from train.data.sampling import ShuffledExamples
 
     scaled = train.pixels.astype(np.float32) / np.float32(255)
     mean, deviation = float(scaled.mean(dtype=np.float64)), float(scaled.std(dtype=np.float64))
@@ -45,7 +46,7 @@ def classification(
     return Task(
         name=name,
         shapes=Shapes(inputs=splits["train"]["inputs"].shape[1:], vocabulary=None, outputs=classes, per_position=False),
-        objective="classification",
+        objective=objectives.classification(),
         sampler=ShuffledExamples(),
         train=Train(splits["train"]),
         validation=Validation(splits["validation"]),

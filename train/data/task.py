@@ -6,9 +6,12 @@ is gathered inside the compiled program from indices that are a pure function of
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from models.base import Shapes
+
+if TYPE_CHECKING:
+    from train.objectives import Objective
 
 Arrays = Mapping[str, Any]
 """The arrays of a split by name: NumPy's, and traced ones inside the compiled program."""
@@ -107,7 +110,7 @@ class Task:
     Attributes:
         name: the data set's name.
         shapes: what a model must take and give.
-        objective: name of the objective in ``train.objectives``.
+        objective: what is minimised and what is reported (see ``train.objectives``).
         sampler: how items are drawn.
         train, validation, test: the splits.
         facts: what a record should say of the data: sizes, source, fingerprint (sha256 of the
@@ -116,7 +119,7 @@ class Task:
 
     name: str
     shapes: Shapes
-    objective: Literal["classification", "language_modelling"]
+    objective: "Objective"
     sampler: Sampler
     train: Train
     validation: Validation
