@@ -58,16 +58,17 @@ def flops(model: Model, inputs: Any) -> float:
 def xla_flops(model: Model, inputs: Any) -> float:
     """Operations of the forward pass by XLA's own cost analysis of the program before it is optimised.
 
-    It counts element-wise work too (but for transcendental functions, which it keeps apart), the form of a
-    convolution that this backend runs (of which some multiply less than the direct one), and a loop's body
-    once, whatever the number of its rounds: of a recurrent network one step. Where there is no loop and no
-    such form it is a check of :func:`flops`.
+    It counts element-wise work too (but for transcendental functions, which it keeps apart), no product with the
+    zeros around an image, and a loop's body once, whatever the number of its rounds: of a recurrent network
+    one step. Where there is no loop it is a check of :func:`flops`. The program is that for a TPU, whose
+    convolutions are XLA's own: it cannot see into the forms that are used on CPU.
 
     Args:
         model: the model.
         inputs: a batch, or its shapes.
     """
-    analysis = jax.jit(_forward(model)).lower(_variables(model, inputs), inputs).cost_analysis()
+    traced = jax.jit(_forward(model)).trace(_variables(model, inputs), inputs)
+    analysis = traced.lower(lowering_platforms=("tpu",)).cost_analysis()
     if not isinstance(analysis, Mapping):
         raise NotImplementedError(f"this backend has no cost analysis: {jax.default_backend()}")
     return float(analysis["flops"])

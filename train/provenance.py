@@ -16,6 +16,7 @@ PACKAGES = {
     "optax": "optax",
     "orbax": "orbax-checkpoint",
     "numpy": "numpy",
+    "llvmlite": "llvmlite",
 }
 
 COLUMNS = ("code_version", "code_dirty", "python", *PACKAGES, "device", "xla_flags")
@@ -47,6 +48,13 @@ def code_version() -> tuple[str, str]:
     return commit, "true" if _git("status", "--porcelain") else "false"
 
 
+def _installed(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # models/layers/native.py does without llvmlite
+        return "absent"
+
+
 @functools.cache
 def collect() -> dict[str, str]:
     """The provenance of whatever this process computes, by column."""
@@ -56,7 +64,7 @@ def collect() -> dict[str, str]:
         "code_version": version,
         "code_dirty": dirty,
         "python": platform.python_version(),
-        **{column: importlib.metadata.version(package) for column, package in PACKAGES.items()},
+        **{column: _installed(package) for column, package in PACKAGES.items()},
         "device": f"{device.platform}: {device.device_kind} ({platform.machine()}, {os.cpu_count()} cores)",
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from models.layers import patches, winograd
+from models.layers import direct, native, patches, winograd
 from models.layers.patches import Geometry
 
 Padding = Literal["SAME", "VALID", "CAUSAL"] | tuple[tuple[int, int], ...]
@@ -24,11 +24,13 @@ def convolve(
 ) -> Float[Array, "batch *out_size features"]:
     """``y[b, t, f] = Σ_ic x[b, s t + d i - p, c] kernel[i, c, f]``, zero outside ``x``; images alike over two axes.
 
-    This is cross-correlation, as every deep learning library means by convolution. On CPU it is
-    one product of the matrix of all patches with the kernel (Chellapilla et al. 2006, "High
-    Performance Convolutional Neural Networks for Document Processing", section 4), because XLA's
-    own convolution is several times slower inside a loop there. Elsewhere it is XLA's own. With a
-    kernel of one element it is a plain product everywhere.
+    This is cross-correlation, as every deep learning library means by convolution. XLA's own form is
+    several times slower on CPU inside a loop, so there it is one of three others: Winograd's
+    (``layers/winograd.py``) for many channels, else the direct sum as machine code
+    (``layers/direct.py``), and where the features do not fill the processor's vectors one product of
+    the matrix of all patches with the kernel (``layers/patches.py``; Chellapilla et al. 2006, "High
+    Performance Convolutional Neural Networks for Document Processing", section 4). Elsewhere it is
+    XLA's own. With a kernel of one element it is a plain product everywhere.
 
     Args:
         x: sequences [batch, length, channels] or images [batch, height, width, channels].
@@ -147,20 +149,23 @@ def _on_cpu(form: Any, geometry: Geometry) -> Any:
 def _value(x: Any, kernel: Any, geometry: Geometry) -> Any:
     if _is_winograd(x.shape, kernel.shape, geometry, channels=32):
         return winograd.value(x, kernel, geometry.pads)
-    return patches.value(x, kernel, geometry)
+    form = direct if native.fits(kernel.shape[-1], x.dtype) else patches
+    return form.value(x, kernel, geometry)
 
 
 def _input_gradient(x: Any, kernel: Any, g: Any, geometry: Geometry) -> Any:
-    if _is_winograd(x.shape, kernel.shape, geometry, channels=32):
-        geometry = patches.backwards(x.shape[1:3], g.shape[1:3], kernel.shape[:2], geometry)
-        return winograd.value(g, patches.flipped(kernel), geometry.pads)
-    return patches.input_gradient(g, kernel, x.shape[1:3], geometry)
+    size = x.shape[1:3]
+    if geometry.strides == (1, 1):
+        return _value(g, patches.flipped(kernel), patches.backwards(size, g.shape[1:3], kernel.shape[:2], geometry))
+    form = direct if native.fits(x.shape[-1], x.dtype) else patches
+    return form.input_gradient(g, kernel, size, geometry)
 
 
 def _kernel_gradient(x: Any, kernel: Any, g: Any, geometry: Geometry) -> Any:
     if _is_winograd(x.shape, kernel.shape, geometry, channels=64):
         return winograd.kernel_gradient(x, g, geometry.pads)
-    return patches.kernel_gradient(x, g, kernel.shape, geometry)
+    form = direct if native.fits(g.shape[-1], x.dtype) else patches
+    return form.kernel_gradient(x, g, kernel.shape, geometry)
 
 
 def _is_winograd(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], geometry: Geometry, channels: int) -> bool:

@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float
+
+from models.layers import direct_pooling, native
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 NO_PADS: Pads = ((0, 0), (0, 0))
@@ -159,6 +162,18 @@ def _assemble(parts: list[Any], windows: _Windows, size: tuple[int, int]) -> Any
 
 
 def _max_primal(x: Any, windows: _Windows) -> Any:
+    portable = functools.partial(_max, windows)
+    if not _is_direct(x, windows):
+        return portable(x)
+    return lax.platform_dependent(x, cpu=lambda x: direct_pooling.value(x, windows.side), default=portable)
+
+
+def _is_direct(x: Any, windows: _Windows) -> bool:
+    """Whether there is machine code for it on CPU."""
+    return windows.is_tiling and native.fits(x.shape[-1], x.dtype)
+
+
+def _max(windows: _Windows, x: Any) -> Any:
     if windows.is_tiling:
         return _tiles(x, windows).max(axis=(2, 4))
     return functools.reduce(jnp.maximum, _elements(x, windows, -math.inf))
@@ -169,6 +184,15 @@ def _max_forward(x: Any, windows: _Windows) -> tuple[Any, Any]:
 
 
 def _max_backward(windows: _Windows, x: Any, g: Any) -> tuple[Any]:
+    portable = functools.partial(_max_gradient, windows)
+    if not _is_direct(x, windows):
+        return (portable(x, g),)
+    return (
+        lax.platform_dependent(x, g, cpu=lambda x, g: direct_pooling.gradient(x, g, windows.side), default=portable),
+    )
+
+
+def _max_gradient(windows: _Windows, x: Any, g: Any) -> Any:
     # The elements of a window are compared with each other, not with its maximum: where XLA fuses what
     # computes x into several loops, it may round the multiply-adds of each in its own way, and no
     # element would equal the maximum. For the same reason all elements of a tile share one formula.
@@ -177,9 +201,9 @@ def _max_backward(windows: _Windows, x: Any, g: Any) -> tuple[Any]:
     if windows.is_tiling:
         places = jnp.arange(side**2, dtype=place.dtype).reshape(1, 1, side, 1, side, 1)
         tiles = jnp.where(place[:, :, None, :, None] == places, g[:, :, None, :, None], zero)
-        return (_from_tiles(tiles, x.shape),)
+        return _from_tiles(tiles, x.shape)
     parts = [jnp.where(place == number, g, zero) for number in range(side**2)]
-    return (_assemble(parts, windows, x.shape[1:3]),)
+    return _assemble(parts, windows, x.shape[1:3])
 
 
 def _place_of_maximum(elements: list[Any]) -> Any:

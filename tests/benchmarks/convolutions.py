@@ -11,16 +11,18 @@ medians. Paribus runs inside a ``lax.fori_loop``, as in training. There its inpu
 loop carries, so that no work can be hoisted out of it; the time of that multiplication alone is measured too, and
 subtracted.
 
-What was tried and did not win, in milliseconds of batch 128 (jax 0.10.2, a core with AVX2 and 1 MiB of cache; the forms
-in use took 12 for 32x32x16, 6.5 for 16x16x32 and 4.8 for 8x8x64 forward, PyTorch 8.0, 7.8 and 7.1). Matrix products of
-these shapes run at 45 to 70 GFLOP/s in XLA, PyTorch's convolutions at 75 to 85.
+What was tried and did not win, in milliseconds of batch 128 (jax 0.10.2, a core with AVX2 and 1 MiB of cache; the direct
+sum as machine code takes 7.6 for 32x32x16, and 7.5 for 16x16x32 and 8x8x64, Winograd's form 6.2 and 4.8 for the latter
+two; PyTorch 8.1, 7.9 and 7.7). Matrix products of these shapes run at 45 to 70 GFLOP/s in XLA, PyTorch's convolutions at
+75 to 85, and so does the machine code.
 
 * XLA's own convolution: forward 13.5, 9.1 and 8.1, and as fast in a loop. But in a loop its gradient of the inputs
   takes 247, 308 and 38, that of the kernel 1,700 to 2,100 (the operands' layouts fall out of the fast path; outside of
   a loop the latter takes 17 to 53).
 * One matrix of all patches: 45, 24 and 16, and 22, 13 and 10 in blocks of the batch. Its automatic gradients: a step
   of ResNet-20 took 2.5 times as long as with the forms in use.
-* Rows of patches without blocks: 16, 12 and 9.
+* Rows of patches, and a product for each row of the kernel summed after: 16, 12 and 9, and 12, 6.5 and 4.8 in blocks of
+  the batch. These blocks are still used where the features do not fill the vectors.
 * Winograd with 16 channels: 14 to 18. Its 16 transformations cost 0.85 ns an element, 0.25 with 32 channels: XLA
   vectorises an innermost axis of 32, not one of 16. The batch as the last axis but one is no way out, as the
   reshape to a matrix is fused into the transformation. F(4x4, 3x3): 10, 5.6 and 4.2, but 5e-6 of error, and 2e-5 in

@@ -1,0 +1,347 @@
+"""Convolution of images as machine code: the direct sum, with its results in the processor's registers.
+
+A tile of outputs (some pixels of a row times one to three vectors of features) stays in registers
+while all that it sees is multiplied and added: two loads for two products, no matrix of patches, no
+memory but for one image padded with zeros. This is the scheme of Georganas et al. 2018, "Anatomy of
+High-Performance Deep Learning Convolutions on SIMD Architectures", sections II.B to II.D; theirs keeps
+channels in blocks in memory, here the arrays stay [batch, height, width, channels].
+
+All three functions do as many operations as the direct sum. Each output is summed in the order of the
+kernel's elements; the gradient of a kernel is summed over some rows, then over these sums.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax import lax
+
+from models.layers import native
+from models.layers.native import Body
+from models.layers.patches import Geometry
+
+REGISTERS = 12
+"""Vectors of sums at a time; of AVX2's sixteen registers the others hold what is multiplied."""
+
+GROUP_BYTES = 16_384
+"""Rows of inputs and outputs that a kernel's gradient goes over again and again: half of a first-level cache."""
+
+
+class _Run(NamedTuple):
+    """Neighbouring inputs that one output sees.
+
+    Attributes:
+        place: of the first, from the input under output (0, 0).
+        count: number of them.
+        row: of the first one's weights.
+    """
+
+    place: int
+    count: int
+    row: int
+
+
+class _Phase(NamedTuple):
+    """Outputs at equal distances, which see the inputs in the same pattern.
+
+    Attributes:
+        runs: what each sees, from where it stands.
+        size: number of outputs along each axis.
+        steps: distance of the inputs under neighbouring outputs, along each axis.
+        start: of the first output.
+        out_steps: distance of neighbouring outputs, along each axis.
+    """
+
+    runs: list[_Run]
+    size: tuple[int, int]
+    steps: tuple[int, int]
+    start: int
+    out_steps: tuple[int, int]
+
+
+def value(x: Any, kernel: Any, geometry: Geometry) -> Any:
+    """Convolution of images [batch, height, width, channels]."""
+    x, geometry = _cropped(x, geometry)
+    channels, (kernel_height, kernel_width) = x.shape[-1], kernel.shape[:2]
+    rows, columns = geometry.out_size(x.shape[1:3], (kernel_height, kernel_width))
+    step = _padded_size(x, geometry)[1] * channels
+    (stride, across), (dilation, across_dilation) = geometry.strides, geometry.dilation
+    runs = [
+        _Run(i * dilation * step + j * across_dilation * channels, channels, (i * kernel_width + j) * channels)
+        for i in range(kernel_height)
+        for j in range(kernel_width)
+    ]
+    features = kernel.shape[-1]
+    phase = _Phase(runs, (rows, columns), (stride * step, across * channels), 0, (columns * features, features))
+    return _correlated(x, kernel.reshape(-1, features), geometry.pads, [phase], (rows, columns))
+
+
+def input_gradient(g: Any, kernel: Any, size: tuple[int, ...], geometry: Geometry) -> Any:
+    """Gradient of the images, whose height and width are ``size``, given that of the outputs.
+
+    The inputs whose coordinates are equal modulo the strides see the same elements of the kernel: for
+    them it is a convolution of stride 1 with these elements.
+    """
+    _, kernel_width, channels, features = kernel.shape
+    rows, columns = (_seen(size[axis], kernel.shape[axis], axis, geometry) for axis in (0, 1))
+    pads = tuple(_reach(line, n) for line, n in ((rows, g.shape[1]), (columns, g.shape[2])))
+    g, padded = _cropped(g, Geometry((1, 1), pads, (1, 1)))
+    step = _padded_size(g, padded)[1] * features
+    phases = []
+    for y, (height, up) in enumerate(rows):
+        for x, (width, left) in enumerate(columns):
+            runs = [
+                _Run(
+                    (i_at + pads[0][0]) * step + (j_at + pads[1][0]) * features,
+                    features,
+                    (i * kernel_width + j) * features,
+                )
+                for i, i_at in up
+                for j, j_at in left
+            ]
+            strides = geometry.strides
+            out_steps = (strides[0] * size[1] * channels, strides[1] * channels)
+            start = (y * size[1] + x) * channels
+            phases.append(_Phase(sorted(runs), (height, width), (step, features), start, out_steps))
+    weights = kernel.swapaxes(2, 3).reshape(-1, channels)
+    return _correlated(g, weights, padded.pads, phases, (size[0], size[1]))
+
+
+def kernel_gradient(x: Any, g: Any, kernel_shape: tuple[int, ...], geometry: Geometry) -> Any:
+    """Gradient of the kernel, given that of the outputs."""
+    x, geometry = _cropped(x, geometry)
+    kernel_height, kernel_width, channels, features = kernel_shape
+    _, rows, columns, _ = g.shape
+    height, width = _padded_size(x, geometry)
+    step = width * channels
+    (stride, across), (dilation, across_dilation) = geometry.strides, geometry.dilation
+    places = [
+        i * dilation * step + j * across_dilation * channels + c
+        for i in range(kernel_height)
+        for j in range(kernel_width)
+        for c in range(channels)
+    ]
+
+    def write(body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
+        (x_at, g_at), (out, scratch) = operands, results
+        vectors = 2 if features // body.lanes % 2 == 0 else 1
+        width_of_block = vectors * body.lanes
+        blocks = _blocks(places, kernel_width * channels, REGISTERS // vectors)
+        tiles = {
+            pattern: _product_tile(
+                body, f"tile_{n}", pattern, vectors, columns, (stride * step, across * channels), features
+            )
+            for n, pattern in enumerate(dict.fromkeys(pattern for _, pattern in blocks))
+        }
+        group = max(1, min(rows, GROUP_BYTES // (x.dtype.itemsize * (stride * step + columns * features))))
+        body.clear(out, math.prod(kernel_shape))
+        with _images(body, x_at, scratch, x.shape, geometry.pads) as (image, n), body.loop(rows, group) as row:
+            lines = body.least(body.ir.sub(body.integer(rows), row), group)
+            with body.loop(features // width_of_block) as block:
+                seen = body.shifted(image, (row, stride * step))
+                given = body.shifted(
+                    g_at, (n, rows * columns * features), (row, columns * features), (block, width_of_block)
+                )
+                for first, pattern in blocks:
+                    into = body.shifted(out, (block, width_of_block), (first, features))
+                    body.call(tiles[pattern], [body.shifted(seen, (places[first], 1)), given, into, lines])
+
+    scratch = height * step if any(map(any, geometry.pads)) else 1
+    return native.call(write, (x, g), ((math.prod(kernel_shape),), (scratch,)))[0].reshape(kernel_shape)
+
+
+def _correlated(
+    x: Any, weights: Any, pads: tuple[tuple[int, int], ...], phases: Sequence[_Phase], out_size: tuple[int, int]
+) -> Any:
+    """Outputs [batch, *out_size, features]: sums of what each one sees times ``weights`` [rows, features]."""
+    count, *_, channels = x.shape
+    rows, features = weights.shape
+    lanes = native.vector_bytes() // x.dtype.itemsize
+    vectors = next(n for n in (2, 3, 1) if features // lanes % n == 0)
+    width = vectors * lanes  # features of a tile
+    out_image = math.prod(out_size) * features
+
+    def write(body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
+        (x_at, weights_at), (out, scratch) = operands, results
+        tiles = [_tiles(body, f"tile_{n}", phase, vectors) for n, phase in enumerate(phases)]
+        with _images(body, x_at, scratch, x.shape, pads) as (image, n):
+            for phase, parts in zip(phases, tiles, strict=True):
+                with body.loop(features // width) as block, body.loop(phase.size[0]) as row:
+                    block_weights = body.shifted(weights_at, (block, rows * width))
+                    column = 0
+                    for pixels, tile in parts:
+                        seen = body.shifted(image, (row, phase.steps[0]), (column, phase.steps[1]))
+                        place = (
+                            (row, phase.out_steps[0]),
+                            (block, width),
+                            (phase.start + column * phase.out_steps[1], 1),
+                        )
+                        into = body.shifted(out, (n, out_image), *place)
+                        body.call(tile, [seen, block_weights, into])
+                        column += pixels
+
+    height, breadth = _padded_size(x, Geometry((1, 1), pads, (1, 1)))
+    scratch = height * breadth * channels if any(map(any, pads)) else 1
+    blocks = weights.reshape(rows, features // width, width).swapaxes(0, 1)
+    shape = (count, *out_size, features)
+    return native.call(write, (x, blocks), (shape, (scratch,)))[0]
+
+
+def _tiles(body: Body, name: str, phase: _Phase, vectors: int) -> list[tuple[int, Body]]:
+    """The tiles that a row of a phase is cut into: pixels of each, and its function."""
+    sizes = _shares(phase.size[1], REGISTERS // vectors)
+    functions = {pixels: _sum_tile(body, f"{name}_{pixels}", phase, pixels, vectors) for pixels in dict.fromkeys(sizes)}
+    return [(pixels, functions[pixels]) for pixels in sizes]
+
+
+def _sum_tile(body: Body, name: str, phase: _Phase, pixels: int, vectors: int) -> Body:
+    """A function ``(inputs, weights, outputs)`` that computes some outputs of a row, and some vectors of each."""
+    tile = body.function(name, 3)
+    x, weights, out = tile.arguments
+    width = vectors * tile.lanes
+    sums = tile.accumulators(pixels * vectors)
+
+    def add(run: _Run, index: Any) -> None:
+        factors = [tile.load(weights, (index, width), (run.row * width + v * tile.lanes, 1)) for v in range(vectors)]
+        for pixel in range(pixels):
+            spread = tile.spread(x, (index, 1), (run.place + pixel * phase.steps[1], 1))
+            for v, factor in enumerate(factors):
+                tile.add_product(sums[pixel * vectors + v], spread, factor)
+
+    for run in _merged(phase.runs):
+        unrolled = run.count if run.count <= 9 else next(n for n in (8, 6, 5, 4, 3, 2, 1) if run.count % n == 0)
+        with tile.loop(run.count, unrolled) as first:
+            for index in range(unrolled):
+                add(run, tile.sum((first, 1), (index, 1)))
+    for pixel in range(pixels):
+        for v in range(vectors):
+            total = tile.ir.load(sums[pixel * vectors + v])
+            tile.store(total, out, (pixel * phase.out_steps[1] + v * tile.lanes, 1))
+    tile.ir.ret_void()
+    return tile
+
+
+def _product_tile(
+    body: Body, name: str, pattern: tuple[int, ...], vectors: int, columns: int, steps: tuple[int, int], features: int
+) -> Body:
+    """A function ``(inputs, gradients, kernel's gradient, rows)`` that adds to some elements of the last.
+
+    Args:
+        body: of the module.
+        name: of the function.
+        pattern: the inputs under these elements of the kernel, from the first one's.
+        vectors: of features.
+        columns: outputs in a row.
+        steps: distance of the inputs under neighbouring outputs, along each axis.
+        features: number of all features.
+    """
+    tile = body.function(name, 3, counts=1)
+    x, g, out, rows = tile.arguments
+    sums = tile.accumulators(len(pattern) * vectors)
+    with tile.loop(rows) as row, tile.loop(columns) as column:
+        output = ((row, columns * features), (column, features))
+        factors = [tile.load(g, *output, (v * tile.lanes, 1)) for v in range(vectors)]
+        for element, place in enumerate(pattern):
+            spread = tile.spread(x, (row, steps[0]), (column, steps[1]), (place, 1))
+            for v, factor in enumerate(factors):
+                tile.add_product(sums[element * vectors + v], spread, factor)
+    for element in range(len(pattern)):
+        for v in range(vectors):
+            place = (element * features + v * tile.lanes, 1)
+            total = tile.ir.load(sums[element * vectors + v])
+            tile.store(tile.ir.fadd(tile.load(out, place), total), out, place)
+    tile.ir.ret_void()
+    return tile
+
+
+@contextlib.contextmanager
+def _images(
+    body: Body, x: Any, scratch: Any, shape: tuple[int, ...], pads: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[Any, Any]]:
+    """The body of a loop over the images: a pointer to one, with its zeros around, and its number."""
+    count, height, width, channels = shape
+    (above, below), (left, right) = pads
+    step = (left + width + right) * channels
+    padded = any((above, below, left, right))
+    if padded:
+        body.clear(scratch, (above + height + below) * step)
+    with body.loop(count) as n:
+        image = body.shifted(x, (n, height * width * channels))
+        if padded:
+            with body.loop(height) as row:
+                line = body.shifted(image, (row, width * channels))
+                body.copy(
+                    line, body.shifted(scratch, (row, step), (above * step + left * channels, 1)), width * channels
+                )
+        yield (scratch if padded else image), n
+
+
+def _seen(size: int, kernel_size: int, axis: int, geometry: Geometry) -> list[tuple[int, list[tuple[int, int]]]]:
+    """For each remainder of an input's coordinate modulo the stride: how many such inputs there are, and who sees them.
+
+    The latter as pairs: an element of the kernel, and the output under which it sees the first such input.
+    """
+    stride, (before, _), dilation = geometry.along(axis)
+    result = []
+    for remainder in range(min(stride, size)):
+        places = [divmod(remainder + before - i * dilation, stride) for i in range(kernel_size)]
+        seen = [(i, place) for i, (place, rest) in enumerate(places) if not rest]
+        result.append((math.ceil((size - remainder) / stride), seen))
+    return result
+
+
+def _reach(line: list[tuple[int, list[tuple[int, int]]]], size: int) -> tuple[int, int]:
+    """Zeros before and after ``size`` outputs, so that every one that :func:`_seen` names exists."""
+    places = [(place, place + count - 1) for count, seen in line for _, place in seen]
+    first, last = min((place for place, _ in places), default=0), max((place for _, place in places), default=0)
+    return max(0, -first), max(0, last - size + 1)
+
+
+def _merged(runs: Sequence[_Run]) -> list[_Run]:
+    """The same, with those joined that follow each other both in the inputs and in the weights."""
+    result: list[_Run] = []
+    for run in runs:
+        last = result[-1] if result else None
+        if last and (last.place + last.count, last.row + last.count) == (run.place, run.row):
+            result[-1] = last._replace(count=last.count + run.count)
+        else:
+            result.append(run)
+    return result
+
+
+def _blocks(places: Sequence[int], run: int, most: int) -> list[tuple[int, tuple[int, ...]]]:
+    """Elements of the kernel in blocks: the first one's number, and where each one's input is from the first one's.
+
+    Args:
+        places: of the inputs under all elements.
+        run: number of elements in a row of the kernel; a block does not go beyond it unless it is short.
+        most: elements in a block.
+    """
+    rows = len(places) // run
+    sizes = _shares(run, most) * rows if 2 * run > most else _shares(len(places), most)
+    starts = np.cumsum([0, *sizes[:-1]]).tolist()
+    return [
+        (start, tuple(place - places[start] for place in places[start : start + size]))
+        for start, size in zip(starts, sizes, strict=True)
+    ]
+
+
+def _shares(total: int, most: int) -> list[int]:
+    """Numbers of at most ``most``, as equal as can be, that add up to ``total``."""
+    parts = math.ceil(total / most)
+    return [total // parts + (part < total % parts) for part in range(parts)]
+
+
+def _padded_size(x: Any, geometry: Geometry) -> tuple[int, int]:
+    """Height and width with the zeros around."""
+    return x.shape[1] + sum(geometry.pads[0]), x.shape[2] + sum(geometry.pads[1])
+
+
+def _cropped(x: Any, geometry: Geometry) -> tuple[Any, Geometry]:
+    """The same without pads of less than zero."""
+    for axis, (before, after) in enumerate(geometry.pads, start=1):
+        x = lax.slice_in_dim(x, max(0, -before), x.shape[axis] - max(0, -after), axis=axis)
+    pads = tuple((max(0, before), max(0, after)) for before, after in geometry.pads)
+    return x, geometry._replace(pads=pads)

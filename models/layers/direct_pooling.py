@@ -1,0 +1,73 @@
+"""Maxima of windows that lie side by side, and their gradient, as machine code for the CPU.
+
+XLA vectorises these along the channels, and hardly does with fewer than 16: with 8, the gradient alone
+took twice as long as all convolutions of a small network together.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from models.layers import native
+from models.layers.native import Body
+
+
+def value(x: Any, side: int) -> Any:
+    """The maximum of each window of ``side`` x ``side`` pixels; NaN where the window has one."""
+    count, height, width, channels = x.shape
+
+    def write(body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
+        for window, pixel in _windows(body, x.shape, side):
+            places = _places(side, width * channels, channels)
+            elements = [body.load(operands[0], *window, (place, 1)) for place in places]
+            largest = elements[0]
+            for element in elements[1:]:
+                largest = body.maximum(largest, element)
+            body.store(largest, results[0], *pixel)
+
+    shape = (count, height // side, width // side, channels)
+    return native.call(write, (x,), (shape,))[0]
+
+
+def gradient(x: Any, g: Any, side: int) -> Any:
+    """The gradient of the images: that of a maximum goes to the first in its window, rows before columns."""
+    _, height, width, channels = x.shape
+
+    def write(body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
+        if height % side or width % side:
+            body.clear(results[0], x.size)
+        for window, pixel in _windows(body, x.shape, side):
+            places = _places(side, width * channels, channels)
+            first, *others = (body.load(operands[0], *window, (place, 1)) for place in places)
+            largest, is_greater = first, []
+            for element in others:
+                is_greater.append(body.ir.fcmp_ordered(">", element, largest))
+                largest = body.ir.select(is_greater[-1], element, largest)
+            given, nothing = body.load(operands[1], *pixel), body.zero()
+            # From the last element on: one that is greater than all before it wins, unless a later one is.
+            for place, greater in zip(reversed(places[1:]), reversed(is_greater), strict=True):
+                body.store(body.ir.select(greater, given, nothing), results[0], *window, (place, 1))
+                given = body.ir.select(greater, nothing, given)
+            body.store(given, results[0], *window, (places[0], 1))
+
+    return native.call(write, (x, g), (x.shape,))[0]
+
+
+def _windows(body: Body, shape: tuple[int, ...], side: int) -> Iterator[tuple[tuple, tuple]]:
+    """Once, inside loops over images, rows, columns and vectors: where a window starts, and where its maximum goes."""
+    count, height, width, channels = shape
+    rows, columns = height // side, width // side
+    with (
+        body.loop(count) as n,
+        body.loop(rows) as row,
+        body.loop(columns) as column,
+        body.loop(channels // body.lanes) as block,
+    ):
+        window = (n, height * width * channels), (row, side * width * channels), (column, side * channels)
+        pixel = (n, rows * columns * channels), (row, columns * channels), (column, channels)
+        yield (*window, (block, body.lanes)), (*pixel, (block, body.lanes))
+
+
+def _places(side: int, row: int, pixel: int) -> list[int]:
+    """Of a window's elements, from its first: rows before columns."""
+    return [i * row + j * pixel for i, j in itertools.product(range(side), repeat=2)]

@@ -1,0 +1,285 @@
+"""Machine code for the CPU, made while a program is traced and called by XLA.
+
+XLA compiles for itself what it fuses, and has no fast form of some operations (a convolution inside a loop,
+see ``layers/convolution.py``). For such a one, :func:`call` writes a function in LLVM's intermediate
+language, compiles it with llvmlite for the processor at hand, and registers it as a custom call through
+XLA's foreign function interface. The function is made for one set of shapes, as XLA's own code is.
+
+The layout of the interface's structures is that of ``xla/ffi/api/c_api.h`` in jaxlib, whose first version
+number is 0; the second one is answered with XLA's own.
+"""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+LOGGER = logging.getLogger("paribus")
+
+_LOCK = threading.Lock()
+_ENGINES: dict[str, Any] = {}
+"""The code of every target by its name; it must stay in memory while XLA can call it."""
+
+
+@functools.cache
+def _llvm() -> Any:
+    """The binding of llvmlite, ready for this processor; None where it is absent or has no compiler for it."""
+    try:
+        import llvmlite.binding as llvm
+
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        llvm.Target.from_default_triple()
+    except (ImportError, OSError, RuntimeError) as error:
+        LOGGER.warning("no machine code for convolutions on this CPU, they will be slower: %s", error)
+        return None
+    return llvm
+
+
+def is_available() -> bool:
+    """Whether machine code can be made here, and would be run: the default device is a CPU."""
+    return jax.default_backend() == "cpu" and _llvm() is not None
+
+
+def fits(features: int, dtype: Any) -> bool:
+    """Whether machine code can be made here for arrays of this type whose last axis has so many elements."""
+    if np.dtype(dtype) not in (np.float32, np.float64) or not is_available():
+        return False
+    return features % (vector_bytes() // np.dtype(dtype).itemsize) == 0
+
+
+@functools.cache
+def vector_bytes() -> int:
+    """Size of the processor's vectors."""
+    features = _llvm().get_host_cpu_features()
+    return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
+
+
+def targets() -> tuple[str, ...]:
+    """Names of the custom calls registered so far, for ``jax.export`` to accept."""
+    return tuple(_ENGINES)
+
+
+class Body:
+    """A function under construction: llvmlite's builder, and the words that kernels are written in.
+
+    Pointers are to elements; indices and sizes count elements, as Python integers or 64-bit values.
+
+    Attributes:
+        ir: llvmlite's builder.
+        vector: the type of a vector of elements.
+        lanes: elements in a vector.
+    """
+
+    def __init__(self, module: Any, function: Any, element: Any) -> None:
+        from llvmlite import ir
+
+        self._types, self._module, self._element = ir, module, element
+        self.lanes = vector_bytes() // (4 if isinstance(element, ir.FloatType) else 8)
+        self.vector = ir.VectorType(element, self.lanes)
+        self.ir = ir.IRBuilder(function.append_basic_block())
+        self.arguments = function.args
+
+    def integer(self, value: Any) -> Any:
+        """A 64-bit value."""
+        return self._types.IntType(64)(value) if isinstance(value, int) else value
+
+    def sum(self, *terms: tuple[Any, int]) -> Any:
+        """Sum of index times constant over ``terms``."""
+        products = [self.ir.mul(self.integer(index), self.integer(factor)) for index, factor in terms]
+        return functools.reduce(self.ir.add, products)
+
+    def shifted(self, pointer: Any, *terms: tuple[Any, int]) -> Any:
+        """The pointer to what lies so many elements on: the sum of index times constant."""
+        return self.ir.gep(pointer, [self.sum(*terms)])
+
+    @contextlib.contextmanager
+    def loop(self, stop: Any, step: int = 1) -> Iterator[Any]:
+        """The body of a loop over 0, step, 2 step, ... below ``stop``, which is more than 0."""
+        before, start = self.ir.block, self.ir.append_basic_block("loop")
+        end = self.ir.append_basic_block("end")
+        self.ir.branch(start)
+        self.ir.position_at_end(start)
+        index = self.ir.phi(self._types.IntType(64))
+        index.add_incoming(self.integer(0), before)
+        yield index
+        following = self.ir.add(index, self.integer(step))
+        index.add_incoming(following, self.ir.block)
+        self.ir.cbranch(self.ir.icmp_signed("<", following, self.integer(stop)), start, end)
+        self.ir.position_at_end(end)
+
+    def least(self, a: Any, b: Any) -> Any:
+        """The lesser of two indices."""
+        a, b = self.integer(a), self.integer(b)
+        return self.ir.select(self.ir.icmp_signed("<", a, b), a, b)
+
+    def load(self, pointer: Any, *terms: tuple[Any, int]) -> Any:
+        """The vector that starts there."""
+        place = self.ir.bitcast(self.shifted(pointer, *terms), self.vector.as_pointer())
+        return self.ir.load(place, align=4)
+
+    def store(self, value: Any, pointer: Any, *terms: tuple[Any, int]) -> None:
+        """Write a vector there."""
+        place = self.ir.bitcast(self.shifted(pointer, *terms), self.vector.as_pointer())
+        self.ir.store(value, place, align=4)
+
+    def spread(self, pointer: Any, *terms: tuple[Any, int]) -> Any:
+        """A vector that holds the one element there in every lane."""
+        types, undefined = self._types, self._types.Constant(self.vector, self._types.Undefined)
+        element = self.ir.load(self.shifted(pointer, *terms))
+        one = self.ir.insert_element(undefined, element, types.IntType(32)(0))
+        first = types.Constant(types.VectorType(types.IntType(32), self.lanes), [0] * self.lanes)
+        return self.ir.shuffle_vector(one, undefined, first)
+
+    def zero(self) -> Any:
+        """A vector of zeros."""
+        return self._types.Constant(self.vector, [0.0] * self.lanes)
+
+    def maximum(self, a: Any, b: Any) -> Any:
+        """The greater element in each lane; NaN where one of them is."""
+        return self.ir.call(self._intrinsic("maximum", 2), [a, b])
+
+    def accumulators(self, count: int) -> list[Any]:
+        """Variables of vectors, zero at first, which the compiler keeps in registers."""
+        variables = [self.ir.alloca(self.vector) for _ in range(count)]
+        for variable in variables:
+            self.ir.store(self.zero(), variable)
+        return variables
+
+    def add_product(self, accumulator: Any, a: Any, b: Any) -> None:
+        """Add ``a * b`` to an accumulator, rounded once where the processor can."""
+        total = self.ir.call(self._intrinsic("fmuladd", 3), [a, b, self.ir.load(accumulator)])
+        self.ir.store(total, accumulator)
+
+    def clear(self, pointer: Any, count: int) -> None:
+        """Write zeros."""
+        byte = self._types.IntType(8)
+        function = self._memory("memset", [byte.as_pointer(), byte])
+        self._call_memory(function, [pointer], [byte(0)], count)
+
+    def copy(self, source: Any, destination: Any, count: int) -> None:
+        """Copy elements."""
+        byte = self._types.IntType(8)
+        function = self._memory("memcpy", [byte.as_pointer()] * 2)
+        self._call_memory(function, [destination, source], [], count)
+
+    def function(self, name: str, arguments: int, counts: int = 0) -> "Body":
+        """The body of another function, of so many pointers and then so many 64-bit numbers; see :meth:`call`."""
+        types = self._types
+        kinds = [self._element.as_pointer()] * arguments + [types.IntType(64)] * counts
+        function = types.Function(self._module, types.FunctionType(types.VoidType(), kinds), name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        for argument in function.args[:arguments]:
+            argument.add_attribute("noalias")
+        return Body(self._module, function, self._element)
+
+    def call(self, other: "Body", arguments: Sequence[Any]) -> None:
+        """Call another function of the same module."""
+        self.ir.call(other.ir.function, arguments)
+
+    def _intrinsic(self, operation: str, arguments: int) -> Any:
+        """LLVM's own function of vectors."""
+        suffix = "f32" if isinstance(self._element, self._types.FloatType) else "f64"
+        return self._extern(f"llvm.{operation}.v{self.lanes}{suffix}", self.vector, [self.vector] * arguments)
+
+    def _extern(self, name: str, result: Any, arguments: Sequence[Any]) -> Any:
+        types = self._types
+        found = self._module.globals.get(name)
+        return found or types.Function(self._module, types.FunctionType(result, arguments), name)
+
+    def _memory(self, operation: str, arguments: Sequence[Any]) -> Any:
+        types = self._types
+        pointers = ".p0" * (2 if operation == "memcpy" else 1)
+        kinds = [*arguments, types.IntType(64), types.IntType(1)]
+        return self._extern(f"llvm.{operation}{pointers}.i64", types.VoidType(), kinds)
+
+    def _call_memory(self, function: Any, pointers: Sequence[Any], values: Sequence[Any], count: int) -> None:
+        types = self._types
+        size = count * vector_bytes() // self.lanes
+        bytes_ = [self.ir.bitcast(pointer, types.IntType(8).as_pointer()) for pointer in pointers]
+        self.ir.call(function, [*bytes_, *values, self.integer(size), types.IntType(1)(0)])
+
+
+def call(
+    write: Callable[[Body, Sequence[Any], Sequence[Any]], None],
+    operands: Sequence[Any],
+    results: Sequence[tuple[int, ...]],
+) -> list[Any]:
+    """The results of machine code, as a custom call of XLA's. Lanes of ``vmap`` go one after another.
+
+    Args:
+        write: writes the function: ``(body, pointers to the operands, pointers to the results)``. It is called
+            each time that a program is traced; functions with the same text are compiled once.
+        operands: arrays of one type, float32 or float64.
+        results: shapes of the results, which have the same type. What is not written there is undefined.
+    """
+    dtype = operands[0].dtype
+    text = _text(write, dtype, len(operands), len(results))
+    target = f"paribus_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+    with _LOCK:
+        if target not in _ENGINES:
+            _ENGINES[target] = _compiled(text)
+            address = _ENGINES[target].get_function_address("handler")
+            jax.ffi.register_ffi_target(target, _capsule(address), platform="cpu")
+    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in results]
+    return list(jax.ffi.ffi_call(target, shapes, vmap_method="sequential")(*operands))
+
+
+def _text(write: Callable[..., None], dtype: Any, operands: int, results: int) -> str:
+    """LLVM's text of a module with a handler, as XLA's foreign function interface calls it."""
+    from llvmlite import ir
+
+    element = ir.DoubleType() if np.dtype(dtype) == np.float64 else ir.FloatType()
+    byte, number, long = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
+    module = ir.Module(name="paribus")
+    handler = ir.Function(module, ir.FunctionType(byte, [byte]), "handler")
+    body = Body(module, handler, element)
+    build, (frame,) = body.ir, handler.args
+
+    def field(structure: Any, offset: int, kind: Any) -> Any:
+        return build.bitcast(build.gep(structure, [long(offset)]), kind.as_pointer())
+
+    def buffers(table: Any, count: int) -> list[Any]:
+        entries = [build.load(field(table, 8 * i, byte)) for i in range(count)]
+        return [build.bitcast(build.load(field(entry, 24, byte)), element.as_pointer()) for entry in entries]
+
+    # XLA asks a handler first what it is: XLA_FFI_CallFrame.extension_start is then an XLA_FFI_Metadata_Extension.
+    extension = build.load(field(frame, 8, byte))
+    with build.if_then(build.icmp_unsigned("!=", build.ptrtoint(extension, long), long(0))):
+        interface, metadata = build.load(field(frame, 16, byte)), build.load(field(extension, 24, byte))
+        build.store(number(0), field(metadata, 24, number))
+        build.store(build.load(field(interface, 36, number)), field(metadata, 28, number))
+        build.store(number(0), field(metadata, 32, number))
+        build.ret(byte(None))
+    arguments, returned = build.load(field(frame, 72, byte)), build.load(field(frame, 112, byte))
+    write(body, buffers(arguments, operands), buffers(returned, results))
+    build.ret(byte(None))
+    return str(module)
+
+
+def _compiled(text: str) -> Any:
+    """The engine that holds the machine code of a module."""
+    llvm = _llvm()
+    processor, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    machine = llvm.Target.from_default_triple().create_target_machine(cpu=processor, features=features, opt=3)
+    module = llvm.parse_assembly(text)
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    builder.getModulePassManager().run(module, builder)
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    return engine
+
+
+def _capsule(address: int) -> Any:
+    """A function's address, as jax takes it."""
+    function = ctypes.pythonapi.PyCapsule_New
+    function.restype, function.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+    return function(address, b"xla._CUSTOM_CALL_TARGET", None)
