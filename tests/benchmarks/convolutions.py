@@ -11,10 +11,10 @@ medians. Paribus runs inside a ``lax.fori_loop``, as in training. There its inpu
 loop carries, so that no work can be hoisted out of it; the time of that multiplication alone is measured too, and
 subtracted.
 
-What was tried and did not win, in milliseconds of batch 128 (jax 0.10.2, a core with AVX2 and 1 MiB of cache; the direct
-sum as machine code takes 7.6 for 32x32x16, and 7.5 for 16x16x32 and 8x8x64, Winograd's form 6.2 and 4.8 for the latter
-two; PyTorch 8.1, 7.9 and 7.7). Matrix products of these shapes run at 45 to 70 GFLOP/s in XLA, PyTorch's convolutions at
-75 to 85, and so does the machine code.
+What was tried and did not win, in milliseconds of batch 128 (jax 0.10.2, a core with AVX2 and 1 MiB of cache). The
+direct sum as machine code takes 7.6 for 32x32x16, and 7.5 for 16x16x32 and 8x8x64; Winograd's form 6.2 and 4.8 for the
+latter two; PyTorch 8.1, 7.9 and 7.7. Matrix products of these shapes run at 45 to 70 GFLOP/s in XLA, PyTorch's
+convolutions at 75 to 85, and so does the machine code.
 
 * XLA's own convolution: forward 13.5, 9.1 and 8.1, and as fast in a loop. But in a loop its gradient of the inputs
   takes 247, 308 and 38, that of the kernel 1,700 to 2,100 (the operands' layouts fall out of the fast path; outside of

@@ -5,6 +5,8 @@
     python -m tests.benchmarks.steps --models=families
     python -m tests.benchmarks.steps --models=families/gru,families/resnet20
 
+    python -m tests.benchmarks.steps --models=architectures,char_lm,families --trials=8 --threads=2
+
 By default the models of two studies, ``architectures`` and ``char_lm``. ``--models`` chooses others: one model, or
 all of a group. The group ``families`` (``tests/benchmarks/families.py``) has generated data and a model of every
 family and form that those studies leave out.
@@ -19,6 +21,10 @@ is the study's own, so that benchmark and study cannot differ. Paribus runs one 
 the product does, with its traced hyperparameters, sum of losses and watch on divergence, which PyTorch is spared.
 Sequences are of one length. Where the inputs are source and target, Paribus computes with their masks nonetheless;
 PyTorch is spared that, too.
+
+With ``--trials`` above 1 Paribus trains so many in one population, as the product lays it out over the cores. PyTorch
+trains one a core at a time, each in a process of its own with one thread, which is its fastest way for small models.
+Times are then those of a step of one trial: the time of all, divided by the number of trials at a time.
 
 Each side is a process of its own, pinned to as many cores as it has threads. They take turns: a sample of Paribus, then
 one of each form of PyTorch, and again; never two at once. A sample trains from step 1 (step 0 is not timed) for
@@ -90,11 +96,11 @@ class Side(Protocol):
 
 
 class Paribus:
-    """One trial, alone on one device."""
+    """One trial, alone on one device; or several in one population, laid out as the product does it."""
 
     forms: tuple[str, ...] = ("",)
 
-    def __init__(self, trial: Trial, task: Task) -> None:
+    def __init__(self, trial: Trial, task: Task, trials: int) -> None:
         import jax
 
         from train import devices
@@ -103,10 +109,10 @@ class Paribus:
 
         devices.prepare()
         traced = traced_paths([trial.config])
-        config = replace(trial.config, {"execution.spread": False})
-        trial = Trial(arm=trial.arm, seed=trial.seed, config=config)
-        self.population = Population([trial], traced, task)
-        self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self.population.init().params))
+        config = replace(trial.config, {"execution.spread": False}) if trials == 1 else trial.config
+        lanes = [Trial(arm=trial.arm, seed=trial.seed + lane, config=config) for lane in range(trials)]
+        self.population = Population(lanes, traced, task)
+        self.parameters = sum(leaf[0].size for leaf in jax.tree.leaves(self.population.init().params))
 
     def sample(self, form: str, steps: int) -> tuple[float, float]:
         import jax
@@ -207,11 +213,12 @@ class Torch:
             optimizer.step()
 
 
-def work(side: str, model: str, threads: int, *, compiled: bool) -> None:
+def work(side: str, model: str, threads: int, trials: int, *, compiled: bool) -> None:
     """A worker: sets up one side, says what it is, and measures whenever it is told to."""
     case = benchmarked()[model]
     trial, task = case.trial, case.task()
-    measured: Side = Paribus(trial, task) if side == "paribus" else Torch(trial, task, threads, compiled=compiled)
+    ours = side == "paribus"
+    measured: Side = Paribus(trial, task, trials) if ours else Torch(trial, task, threads, compiled=compiled)
     print(json.dumps({"forms": measured.forms, "parameters": measured.parameters}), flush=True)
     for line in sys.stdin:
         form, steps = json.loads(line)
@@ -223,7 +230,11 @@ class Worker:
 
     def __init__(self, side: str, model: str, cores: list[int], options: argparse.Namespace) -> None:
         command = [sys.executable, "-m", "tests.benchmarks.steps", f"--worker={side}", f"--models={model}"]
-        command += [f"--threads={len(cores)}", *(["--compile"] if options.compile else [])]
+        command += [
+            f"--threads={len(cores)}",
+            f"--trials={options.trials}",
+            *(["--compile"] if options.compile else []),
+        ]
         self.process = subprocess.Popen(
             [sys.executable, "-c", PIN, ",".join(map(str, cores)), *command],
             stdin=subprocess.PIPE,
@@ -240,11 +251,14 @@ class Worker:
             raise SystemExit(f"a worker ended early, with status {self.process.wait()}; see above")
         return json.loads(line)
 
-    def sample(self, form: str, steps: int) -> Sample:
-        """Milliseconds a step."""
+    def begin(self, form: str, steps: int) -> None:
+        """Ask for a sample."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps([form, steps]) + "\n")
         self.process.stdin.flush()
+
+    def end(self, steps: int) -> Sample:
+        """What was asked for: milliseconds a step."""
         wall, cpu = self._read()
         return Sample(1e3 * wall / steps, 1e3 * cpu / steps)
 
@@ -255,11 +269,39 @@ class Worker:
         self.process.wait()
 
 
+class Workers:
+    """The processes of one side. They work at the same time, each on one trial, or all trials are in the one.
+
+    Args:
+        workers: the processes.
+        trials: that each of them trains at a time.
+    """
+
+    def __init__(self, workers: list[Worker], trials: int) -> None:
+        self.workers, self.trials = workers, trials
+        self.side, self.forms, self.parameters = workers[0].side, workers[0].forms, workers[0].parameters
+
+    def sample(self, form: str, steps: int) -> Sample:
+        """Milliseconds a step of one trial."""
+        for worker in self.workers:
+            worker.begin(form, steps)
+        samples = [worker.end(steps) for worker in self.workers]
+        count = len(samples) * self.trials
+        return Sample(max(sample.wall for sample in samples) / count, sum(sample.cpu for sample in samples) / count)
+
+    def close(self) -> None:
+        """End the processes."""
+        for worker in self.workers:
+            worker.close()
+
+
 def compare(name: str, cores: list[int], options: argparse.Namespace) -> str:
     """One row of the table: both sides of one model on these cores, taking turns."""
     trial = benchmarked()[name].trial
-    workers = [Worker(side, name, cores, options) for side in ("paribus", "torch")]
-    paribus, torch = workers
+    paribus = Workers([Worker("paribus", name, cores, options)], options.trials)
+    apart = [[core] for core in cores] if options.trials > 1 else [cores]
+    torch = Workers([Worker("torch", name, part, options) for part in apart], 1)
+    workers = [paribus, torch]
     if paribus.parameters != torch.parameters:
         raise SystemExit(f"{name}: {paribus.parameters} parameters, and its twin {torch.parameters}")
     longest = trial.config.training.steps - 1
@@ -307,6 +349,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.5, help="what a sample should last")
     parser.add_argument("--models", help="comma-separated group/name, or group; the studies otherwise")
     parser.add_argument("--threads", default="1,2", help="comma-separated numbers of threads")
+    parser.add_argument("--trials", type=int, default=1, help="trials at once (see above)")
     parser.add_argument("--compile", action="store_true", help="try torch.compile, too (needs a C++ compiler)")
     parser.add_argument("--worker", choices=("paribus", "torch"), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -315,7 +358,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     if options.worker:
-        work(options.worker, options.models, int(options.threads), compiled=options.compile)
+        work(options.worker, options.models, int(options.threads), options.trials, compiled=options.compile)
         return
     models = chosen(options.models or ",".join(STUDIES))
     cores = sorted(os.sched_getaffinity(0))
