@@ -8,6 +8,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from models.layers import direct, native
+
+_LARGE = 2**18
+"""Elements of a kernel from which on XLA's product is faster: its gradient no longer fits a second-level cache."""
+
 
 @jax.custom_vjp
 def matmul(
@@ -15,8 +20,9 @@ def matmul(
 ) -> Float[Array, "*batch features"]:
     """``x @ kernel``, whose kernel gradient is ``transpose(x) @ g`` over all leading axes at once.
 
-    On CPU the transpose is written out before the product: a product that contracts the first
-    axis of both operands runs at two thirds of the speed there. Other backends get the plain form.
+    A product that contracts the first axis of both operands runs at half to two thirds of the speed on
+    CPU. There it is machine code (``layers/direct.py``), or where that does not fit or the kernel is large,
+    the transpose is written out before the product. Other backends get the plain form.
 
     Args:
         x: inputs with any leading axes.
@@ -33,12 +39,15 @@ def _matmul_backward(residuals: tuple[Any, Any], g: Any) -> tuple[Any, Any]:
     x, kernel = residuals
     rows = math.prod(x.shape[:-1])
     kernel_gradient = jax.lax.platform_dependent(
-        x.reshape(rows, x.shape[-1]), g.reshape(rows, g.shape[-1]), cpu=_transposed_first, default=_plain
+        x.reshape(rows, x.shape[-1]), g.reshape(rows, g.shape[-1]), cpu=_on_cpu, default=_plain
     )
     return jnp.matmul(g, kernel.T).astype(x.dtype), kernel_gradient.astype(kernel.dtype)
 
 
-def _transposed_first(x: Any, g: Any) -> Any:
+def _on_cpu(x: Any, g: Any) -> Any:
+    features = g.shape[-1]
+    if features % 2 == 0 and native.fits(features // 2, x.dtype) and x.shape[-1] * features <= _LARGE:
+        return direct.transposed_product(x, g)
     # Without the barrier XLA folds the transpose back into the product.
     return jax.lax.optimization_barrier(jnp.copy(x.T)) @ g
 

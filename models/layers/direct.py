@@ -28,6 +28,9 @@ REGISTERS = 12
 GROUP_BYTES = 16_384
 """Rows of inputs and outputs that a kernel's gradient goes over again and again: half of a first-level cache."""
 
+GROUP_OUTPUTS = 64
+"""At least so many, for after each group the sums are added to what lies in memory."""
+
 
 class _Run(NamedTuple):
     """Neighbouring inputs that one output sees.
@@ -135,7 +138,8 @@ def kernel_gradient(x: Any, g: Any, kernel_shape: tuple[int, ...], geometry: Geo
             )
             for n, pattern in enumerate(dict.fromkeys(pattern for _, pattern in blocks))
         }
-        group = max(1, min(rows, GROUP_BYTES // (x.dtype.itemsize * (stride * step + columns * features))))
+        fitting = GROUP_BYTES // (x.dtype.itemsize * (stride * step + columns * features))
+        group = min(rows, max(fitting, math.ceil(GROUP_OUTPUTS / columns)))
         body.clear(out, math.prod(kernel_shape))
         with _images(body, x_at, scratch, x.shape, geometry.pads) as (image, n), body.loop(rows, group) as row:
             lines = body.least(body.ir.sub(body.integer(rows), row), group)
@@ -150,6 +154,14 @@ def kernel_gradient(x: Any, g: Any, kernel_shape: tuple[int, ...], geometry: Geo
 
     scratch = height * step if any(map(any, geometry.pads)) else 1
     return native.call(write, (x, g), ((math.prod(kernel_shape),), (scratch,)))[0].reshape(kernel_shape)
+
+
+def transposed_product(x: Any, g: Any) -> Any:
+    """``transpose(x) @ g`` of matrices: the gradient of a kernel of one element, over images of one column."""
+    (rows, inputs), features = x.shape, g.shape[-1]
+    once = Geometry((1, 1), ((0, 0), (0, 0)), (1, 1))
+    images = x.reshape(1, rows, 1, inputs), g.reshape(1, rows, 1, features)
+    return kernel_gradient(*images, (1, 1, inputs, features), once).reshape(inputs, features)
 
 
 def _correlated(

@@ -179,3 +179,15 @@ def test_the_maximum_of_a_window_with_nan_is_nan():
     assert np.argwhere(np.isnan(value)).tolist() == [[0, 0, 1, 3]]
     program = jax.jit(jax.grad(lambda x: pooling.max_pool(x).sum())).lower(x).as_text()
     assert "paribus_" in program
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("rows", "inputs", "multiple"), [(1, 1, 1), (7, 5, 2), (64, 13, 3), (131, 49, 4), (1024, 48, 6)]
+)
+def test_transposed_product_is_the_product(rows, inputs, multiple, dtype):
+    with jax.enable_x64(True):
+        x = draw(0, (rows, inputs), dtype)
+        g = draw(1, (rows, multiple * native.vector_bytes() // np.dtype(dtype).itemsize), dtype)
+        expected = np.asarray(x, np.float64).T @ np.asarray(g, np.float64)
+        assert_close(jax.jit(direct.transposed_product)(x, g), expected, dtype)

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import export
 
 from models import BadInput, Shapes, build, encoder_decoder
 from models.inputs import Padded, Pair
+from tests.lowering import lowered
 
 WORDS = 9
 SHAPES = Shapes(inputs=(5,), vocabulary=WORDS, outputs=WORDS, per_position=True, target=6)
@@ -150,7 +150,7 @@ def test_half_precision_stays_near_and_it_lowers_everywhere():
         assert leaf.dtype == jnp.float32
         assert bool(jnp.isfinite(leaf).all())
     platforms = ("cpu", "cuda", "tpu") if jax.default_backend() == "cpu" else (jax.default_backend(),)
-    assert export.export(gradient, platforms=platforms)(variables, _pair()).platforms == platforms
+    assert lowered(gradient, variables, _pair(), platforms=platforms).platforms == platforms
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import export
 
 from models import BadInput, Shapes, build, transformer
 from models.inputs import Padded
+from tests.lowering import lowered
 
 IMAGE = Shapes(inputs=(8, 4, 1), vocabulary=None, outputs=3, per_position=False)
 SEQUENCE = Shapes(inputs=(6, 4), vocabulary=None, outputs=3, per_position=False)
@@ -169,7 +169,7 @@ def test_lanes_together_are_lanes_alone_and_it_lowers_everywhere(shapes):
     alone = gradient(variables, x)
     for ours, reference in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(ours[0], reference, rtol=1e-3, atol=1e-4)
-    exported = export.export(gradient, platforms=("cpu", "cuda", "tpu"))(variables, x)
+    exported = lowered(gradient, variables, x)
     assert exported.platforms == ("cpu", "cuda", "tpu")
 
 
@@ -180,7 +180,7 @@ def test_half_precision_lowers_everywhere():
     variables = jax.eval_shape(model.init, jax.random.key(0), x)
     gradient = jax.jit(jax.grad(lambda v, x: (_logits(model, v, x) ** 2).mean()))
     platforms = ("cpu", "cuda", "tpu") if jax.default_backend() == "cpu" else (jax.default_backend(),)
-    assert export.export(gradient, platforms=platforms)(variables, x).platforms == platforms
+    assert lowered(gradient, variables, x, platforms=platforms).platforms == platforms
 
 
 @pytest.mark.parametrize(
