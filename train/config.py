@@ -8,12 +8,12 @@ import dataclasses
 import hashlib
 import json
 import math
-import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from models.base import BadInput, Configuration, Field, Static, Traced, describe, fields, plugin, plugin_names, unknown
+from train.sections import Augmentation, Execution, Regularisation, Training
 
 SECTIONS = {
     "data": ("train.data", "data set"),
@@ -23,87 +23,8 @@ SECTIONS = {
 }
 """The sections that are chosen by name: where their files lie, and what a message calls them."""
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Regularisation(Configuration):
-    """What keeps a network from fitting noise, beside what a model or an optimizer brings itself.
-
-    Attributes:
-        label_smoothing: epsilon of Szegedy et al. 2016, section 7: targets become
-            (1 - epsilon) one-hot + epsilon / classes.
-        l1: lambda in ``loss + lambda sum |w|`` over the decayed parameters.
-        l2: lambda in ``loss + lambda / 2 sum w^2`` over the decayed parameters (coupled: it goes
-            through the optimizer, unlike an optimizer's own ``weight_decay``).
-        clip_norm: gradients are scaled down to this global norm (Pascanu et al. 2013).
-        clip_value: each element of the gradients is cut to at most this size, before ``clip_norm``.
-        z_loss: coefficient of the squared logarithm of the softmax's denominator, added to the loss
-            of each item (Chowdhery et al. 2022, "PaLM", section 5).
-        max_norm: after each step, the weights into a unit (a column of a decayed kernel) are scaled
-            down to this norm (Srivastava et al. 2014, section 5.1).
-        sam_radius: rho of sharpness-aware minimisation (Foret et al. 2021, equation 3) around the
-            optimizer: the gradient is taken at the point this far uphill. It is not clipped again.
-        ema_decay: d of an average of the parameters, ``a <- d a + (1 - d) w``, which evaluations take
-            in place of w (Polyak and Juditsky 1992; exponential as in Izmailov et al. 2018, section 3).
-        undecayed: regular expression; parameters whose path it finds are left out of L1, L2 and
-            weight decay. The default leaves out biases and the scales of normalisation.
-    """
-
-    label_smoothing: Annotated[float, Traced(ge=0, lt=1, off=0.0)] = 0.0
-    l1: Annotated[float, Traced(ge=0, off=0.0)] = 0.0
-    l2: Annotated[float, Traced(ge=0, off=0.0)] = 0.0
-    clip_norm: Annotated[float, Traced(gt=0, off=math.inf)] = math.inf
-    clip_value: Annotated[float, Traced(gt=0, off=math.inf)] = math.inf
-    z_loss: Annotated[float, Traced(ge=0, off=0.0)] = 0.0
-    max_norm: Annotated[float, Traced(gt=0, off=math.inf)] = math.inf
-    sam_radius: Annotated[float, Traced(ge=0, off=0.0)] = 0.0
-    ema_decay: Annotated[float, Traced(ge=0, lt=1, off=0.0)] = 0.0
-    undecayed: Annotated[str, Static()] = r"(bias|scale)$"
-
-    def validate(self) -> None:
-        """The pattern must be a regular expression."""
-        try:
-            re.compile(self.undecayed)
-        except re.error as error:
-            raise BadInput(f"undecayed={self.undecayed!r} must be a regular expression: {error}") from None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Training(Configuration):
-    """How long and how finely.
-
-    Attributes:
-        steps: optimizer steps.
-        batch_size: items (examples, or windows of text) in a step.
-        evaluate_every: steps between evaluations on the validation split; the end is always one.
-        evaluation_batch_size: items in one batch of an evaluation; changes memory and speed only.
-        compute_dtype: number format that the model computes in; parameters, their gradients and the
-            optimizer keep 32 bits (mixed precision; Micikevicius et al. 2018, section 3.1).
-    """
-
-    steps: Annotated[int, Static(ge=1)] = 1000
-    batch_size: Annotated[int, Static(ge=1)] = 64
-    evaluate_every: Annotated[int, Static(ge=1)] = 100
-    evaluation_batch_size: Annotated[int, Static(ge=1)] = 250
-    compute_dtype: Annotated[Literal["float32", "bfloat16"], Static()] = "float32"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Execution(Configuration):
-    """How trials run. Changes nothing of what they compute beyond float rounding.
-
-    Attributes:
-        strategy: ``vectorised`` runs the lanes of a device as one batched program, ``sequential``
-            one after another inside the program; ``auto`` takes what was measured to be fastest
-            for the family and the backend.
-        spread: lanes are spread over all devices (on a CPU: over the cores), or kept on one.
-        max_lanes: trials in one population at the most.
-        checkpoint_seconds: the least time between two checkpoints of a population.
-    """
-
-    strategy: Annotated[Literal["auto", "vectorised", "sequential"], Static()] = "auto"
-    spread: Annotated[bool, Static()] = True
-    max_lanes: Annotated[int, Static(ge=1)] = 64
-    checkpoint_seconds: Annotated[float, Static(ge=0)] = 20.0
+PREFIXES = {("data", "hf:"): "dataset"}
+"""A name with such a prefix is the file's name and the value of this field: ``hf:imdb`` is the data set ``hf``."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,9 +35,10 @@ class Config(Configuration):
     model: Configuration
     optimizer: Configuration
     schedule: Configuration
-    training: Training = Training()
-    regularisation: Regularisation = Regularisation()
-    execution: Execution = Execution()
+    training: Training = dataclasses.field(default_factory=Training)
+    regularisation: Regularisation = dataclasses.field(default_factory=Regularisation)
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    execution: Execution = dataclasses.field(default_factory=Execution)
 
     def validate(self) -> None:
         """A schedule must fit the training that it serves, and what wraps the optimizer the optimizer."""
@@ -261,7 +183,7 @@ def parse_overrides(config: Config, overrides: Sequence[tuple[str, str]]) -> dic
     """
     changes: dict[str, Any] = {}
     sections: dict[str, Configuration] = {name: getattr(config, name) for name in fields(Config)}
-    for path, text in sorted(overrides, key=lambda item: not item[0].endswith(".name")):
+    for path, text in sorted(_without_prefixes(overrides), key=lambda item: not item[0].endswith(".name")):
         known = _paths(sections)
         if path not in known:
             raise unknown("configuration path", path, known)
@@ -277,6 +199,17 @@ def parse_overrides(config: Config, overrides: Sequence[tuple[str, str]]) -> dic
             sections[section] = _section_default(section, changes[path])
     replace(config, changes)
     return changes
+
+
+def _without_prefixes(overrides: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The overrides with ``hf:imdb`` taken apart."""
+    for path, text in overrides:
+        found = [item for item in PREFIXES.items() if path == f"{item[0][0]}.name" and text.startswith(item[0][1])]
+        if not found:
+            yield path, text
+        for (section, prefix), field in found:
+            yield path, prefix.removesuffix(":")
+            yield f"{section}.{field}", text.removeprefix(prefix)
 
 
 def to_dict(config: Config) -> dict[str, Any]:

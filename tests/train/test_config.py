@@ -291,6 +291,7 @@ def test_the_digest_names_what_is_computed():
             "optimizer.name": "sgd",
             "schedule.name": "cosine",
             "data.train_examples": 70,
+            "data.permutation_seed": 3,
             "regularisation.undecayed": "bias$",
             "model.activation": "tanh",
             "model.normalisation": "layer",

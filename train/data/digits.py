@@ -15,9 +15,9 @@ from typing import Annotated
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from models.base import BadInput, Configuration, Static
+from models.base import BadInput, Static
 from train.data.files import File, Packaged, decompressed
-from train.data.images import Labelled, classification
+from train.data.images import ImagesConfig, Labelled, classification
 from train.data.task import Task
 
 FILES = (
@@ -37,13 +37,8 @@ _TRAIN, _VALIDATION, _TEST = 350, 50, 100  # of each class
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Configuration):
-    """The 5,000 digits.
-
-    Attributes:
-        train_examples: use only the first so many training digits (each smaller number is a
-            subset of every larger one); None for all 3,500.
-    """
+class Config(ImagesConfig):
+    """The 5,000 digits: 3,500 for training, of which ``train_examples`` are used."""
 
     train_examples: Annotated[int | None, Static(ge=1, le=_CLASSES * _TRAIN)] = None
 
@@ -62,10 +57,11 @@ def load(config: Config, data_dir: Path | None) -> Task:
     return classification(
         "digits",
         FILES,
-        train=Labelled(pixels[train[: config.train_examples]], classes[train[: config.train_examples]]),
+        train=Labelled(pixels[train], classes[train]),
         validation=Labelled(pixels[validation], classes[validation]),
         test=Labelled(pixels[test], classes[test]),
         classes=_CLASSES,
+        options=config,
     )
 
 

@@ -94,7 +94,7 @@ class _VerifiedTransfer:
                 raise _Refused(_reason(error)) from None
             raise
         try:
-            verified(read(Path(output_file)), self.remote)
+            verified(read(Path(output_file), archive=self.remote.archive), self.remote)
         except BadInput as error:
             raise BadInput(str(error).replace(str(output_file), "the download", 1)) from None
 
@@ -152,7 +152,8 @@ def download(remote: Remote, folder: Path, *, place: Path) -> Path:
             LOGGER.warning("download failed: %s", failures[-1])
         except OSError as error:
             raise BadInput(f"cannot write {folder / remote.filename}: {error.strerror}") from None
+    of = "it" if remote.archive else "its content (decompressed)" if remote.filename.endswith(".gz") else "its content"
     raise BadInput(
         f"{remote.filename} cannot be downloaded ({'; '.join(failures)}). Place it by hand in {place}; "
-        f"the sha256 of its content{' (decompressed)' if remote.filename.endswith('.gz') else ''} is {remote.sha256}"
+        f"the sha256 of {of} is {remote.sha256}"
     )

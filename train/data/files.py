@@ -1,7 +1,8 @@
 """The files that data sets are read from: where each is published, and how its content is checked.
 
 A digest is that of the *content*, which is what is left after gzip where a file is compressed:
-the same data compressed by another tool, or not at all, is the same data.
+the same data compressed by another tool, or not at all, is the same data. Of an archive it is that of the
+file itself, as it is published.
 """
 
 import dataclasses
@@ -27,6 +28,7 @@ class Remote:
         sha256: digest of the content.
         size: bytes of the content.
         licence: as stated by those who publish it.
+        archive: the digest and the size are those of the file itself, which :func:`read` leaves compressed.
     """
 
     filename: str
@@ -34,6 +36,7 @@ class Remote:
     sha256: str
     size: int
     licence: str
+    archive: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,20 +87,25 @@ class Packaged:
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A file that was read: where it lies, for messages, and its content after gzip."""
+    """A file that was read: where it lies, for messages, and its content after gzip (an archive's as it lies)."""
 
     origin: str
     content: bytes
 
 
-def read(path: Path) -> File:
+def read(path: Path, *, archive: bool = False) -> File:
     """The content of a file, gzip-compressed or not (told by its first bytes, not by its name).
+
+    Args:
+        path: the file.
+        archive: leave it compressed.
 
     Raises:
         BadInput: the file cannot be read, or its gzip stream is cut or corrupt.
     """
     try:
-        return decompressed(File(str(path), path.read_bytes()))
+        file = File(str(path), path.read_bytes())
+        return file if archive else decompressed(file)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from None
 

@@ -6,14 +6,45 @@ dimension as a big-endian 32-bit integer, then the values in row-major order
 """
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 
 from models.base import BadInput
-from train.data.files import File
+from train.data.files import File, Remote
+from train.data.images import ImagesConfig, Labelled, classification
+from train.data.task import Task
 
 _UNSIGNED_BYTE = 0x08
+_VALIDATION = 5_000
+
+
+def task(name: str, remotes: Sequence[Remote], files: Sequence[File], options: ImagesConfig) -> Task:
+    """The task of a data set in the form of MNIST: ten classes, 60,000 + 10,000 images.
+
+    The test split is the published one. The last 5,000 of the published training images are for validation and the
+    55,000 before them for training.
+
+    Args:
+        name: of the data set.
+        remotes: where the files are published.
+        files: training images, training labels, test images, test labels.
+        options: what a user chose.
+
+    Raises:
+        BadInput: a file is broken.
+    """
+    pixels, classes = labelled(files[0], files[1])
+    return classification(
+        name,
+        remotes,
+        train=Labelled(pixels[:-_VALIDATION], classes[:-_VALIDATION]),
+        validation=Labelled(pixels[-_VALIDATION:], classes[-_VALIDATION:]),
+        test=Labelled(*labelled(files[2], files[3])),
+        classes=10,
+        options=options,
+    )
 
 
 def array(file: File, *, dimensions: int) -> UInt8[np.ndarray, "..."]:

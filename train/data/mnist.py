@@ -7,14 +7,11 @@ validation and the 55,000 before them for training.
 import dataclasses
 from pathlib import Path
 
-from models.base import Configuration
 from train.data import idx
 from train.data.files import Remote
-from train.data.images import Labelled, classification
+from train.data.images import ImagesConfig
 from train.data.registry import obtain
 from train.data.task import Task
-
-_VALIDATION = 5_000
 
 
 def _remote(filename: str, *, size: int, sha256: str) -> Remote:
@@ -55,8 +52,8 @@ FILES = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(Configuration):
-    """The whole of MNIST. Nothing to choose."""
+class Config(ImagesConfig):
+    """The whole of MNIST."""
 
 
 def load(config: Config, data_dir: Path | None) -> Task:
@@ -65,14 +62,4 @@ def load(config: Config, data_dir: Path | None) -> Task:
     Raises:
         BadInput: a file is broken, or is nowhere and cannot be downloaded.
     """
-    del config
-    files = [obtain(remote, "mnist", data_dir) for remote in FILES]
-    pixels, classes = idx.labelled(files[0], files[1])
-    return classification(
-        "mnist",
-        FILES,
-        train=Labelled(pixels[:-_VALIDATION], classes[:-_VALIDATION]),
-        validation=Labelled(pixels[-_VALIDATION:], classes[-_VALIDATION:]),
-        test=Labelled(*idx.labelled(files[2], files[3])),
-        classes=10,
-    )
+    return idx.task("mnist", FILES, [obtain(remote, "mnist", data_dir) for remote in FILES], config)

@@ -1,7 +1,8 @@
 """Where a data set's files come from on this machine, and the list of all of them.
 
-A file is looked for in the folder that the user names (``DATA_DIR/NAME/FILE``), then in the cache,
-then on the network. Wherever it was found, its content is verified.
+A file is looked for in the folder that the user names (``DATA_DIR/NAME/FILE``), then where the operating
+system's own package of the data set puts it, then in the cache, then on the network. Wherever it was
+found, its content is verified.
 """
 
 import logging
@@ -33,13 +34,14 @@ def cache_folder() -> Path:
     return folder
 
 
-def obtain(remote: Remote, name: str, data_dir: Path | None) -> File:
+def obtain(remote: Remote, name: str, data_dir: Path | None, *, installed: Path | None = None) -> File:
     """The verified content of a file of the data set ``name``.
 
     Args:
         remote: the file.
         name: the data set, which is also the folder that its files lie in.
         data_dir: the user's folder of data sets, or None. Nothing in it is ever changed.
+        installed: a folder where a package of the operating system may have put the file.
 
     Raises:
         BadInput: the user's file is wrong, or the file is nowhere and cannot be downloaded.
@@ -47,19 +49,23 @@ def obtain(remote: Remote, name: str, data_dir: Path | None) -> File:
     if data_dir is not None:
         if not data_dir.is_dir():
             raise BadInput(f"data_dir={str(data_dir)!r} is not a folder")
-        for filename in dict.fromkeys((remote.filename, remote.filename.removesuffix(".gz"))):
+        names = (remote.filename,) if remote.archive else (remote.filename, remote.filename.removesuffix(".gz"))
+        for filename in dict.fromkeys(names):
             if (data_dir / name / filename).exists():
-                return verified(read(data_dir / name / filename), remote)
+                return verified(read(data_dir / name / filename, archive=remote.archive), remote)
+    if installed is not None and (installed / remote.filename).exists():
+        return verified(read(installed / remote.filename, archive=remote.archive), remote)
     folder = cache_folder() / name
     path = folder / remote.filename
     if path.exists():
         try:
-            return verified(read(path), remote)
+            return verified(read(path, archive=remote.archive), remote)
         except BadInput as error:
             LOGGER.warning("%s (removed from the cache)", error)
             path.unlink(missing_ok=True)
     folder.mkdir(exist_ok=True)
-    return read(download(remote, folder, place=folder if data_dir is None else data_dir / name))
+    path = download(remote, folder, place=folder if data_dir is None else data_dir / name)
+    return read(path, archive=remote.archive)
 
 
 def listing() -> dict[str, tuple[Remote | Packaged, ...]]:
