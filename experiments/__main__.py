@@ -2,6 +2,7 @@
 
   python -m experiments --list                  every study: name, claim, source, time per preset
   python -m experiments --experiment=NAME       run it, or go on with it where it stopped; then report
+  python -m experiments --data=NAME             what a data set is, with examples; trains nothing
 
 Any field of the baseline is changed by --config.PATH=VALUE, e.g. --config.model.width=512; the
 paths are shown by --dry_run. Exit status: 0 done, whatever the verdict; 2 bad input; 3 a trial
@@ -24,6 +25,7 @@ from train.signals import Interrupted, deferred, terminable
 
 OPTIONS = flags.FlagValues()
 flags.DEFINE_string("experiment", None, "The study to run: a name that --list shows.", flag_values=OPTIONS)
+flags.DEFINE_string("data", None, "Describe this data set instead: a name that --list shows.", flag_values=OPTIONS)
 flags.DEFINE_string(
     "preset",
     "cpu",
@@ -32,10 +34,15 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("seeds", None, "How many paired seeds; the study's own number if not given.", flag_values=OPTIONS)
 flags.DEFINE_list("arms", None, "Arms to run beside the baseline, with commas; all if not given.", flag_values=OPTIONS)
-flags.DEFINE_string("workdir", "runs", "Results go to WORKDIR/EXPERIMENT.", flag_values=OPTIONS)
+flags.DEFINE_string(
+    "workdir", "runs", "Results go to WORKDIR/EXPERIMENT; pictures of data to WORKDIR/data.", flag_values=OPTIONS
+)
 flags.DEFINE_string("data_dir", None, "Where data sets lie: DATA_DIR/<data set>/<file>.", flag_values=OPTIONS)
 flags.DEFINE_bool("dry_run", False, "Show the plan and what it costs; run and write nothing.", flag_values=OPTIONS)
 flags.DEFINE_bool("report_only", False, "Rebuild the report from the records; run nothing.", flag_values=OPTIONS)
+flags.DEFINE_bool(
+    "accept_changed_data", False, "Go on although the data changed since; the records say so.", flag_values=OPTIONS
+)
 flags.DEFINE_bool("list", False, "List the studies and the data sets.", flag_values=OPTIONS)
 flags.DEFINE_bool("help", False, "Show this text.", short_name="h", flag_values=OPTIONS)
 flags.DEFINE_bool("debug", False, "Show the traceback of an error, and more of what happens.", flag_values=OPTIONS)
@@ -113,6 +120,17 @@ def _help() -> str:
     return "\n".join(lines)
 
 
+def _describe(overrides: list[tuple[str, str]], console: Console) -> int:
+    """Describe the data set that the flags name. jax is imported from here on."""
+    if OPTIONS.experiment is not None:
+        raise BadInput("--data describes a data set and --experiment runs a study: give one of the two")
+    with deferred():
+        from experiments import describe
+
+    describe.show(OPTIONS.data, overrides, data_dir=OPTIONS.data_dir, workdir=OPTIONS.workdir, console=console)
+    return 0
+
+
 def _run(overrides: list[tuple[str, str]], console: Console) -> int:
     """Run or report the experiment that the flags name. jax is imported from here on."""
     name, arms = OPTIONS.experiment, OPTIONS.arms
@@ -135,6 +153,7 @@ def _run(overrides: list[tuple[str, str]], console: Console) -> int:
         workdir=OPTIONS.workdir,
         data_dir=OPTIONS.data_dir,
         report_only=OPTIONS.report_only,
+        accept_changed_data=OPTIONS.accept_changed_data,
         console=console,
     )
     return 3 if result.crashed else 0
@@ -158,6 +177,9 @@ def main(arguments: Sequence[str]) -> int:
         if OPTIONS.list:
             listing.show(console)
             return 0
+        if OPTIONS.data is not None:
+            with terminable():
+                return _describe(overrides, console)
         if OPTIONS.experiment is None:
             raise BadInput(f"name an experiment: --experiment=NAME, one of {', '.join(plan.study_names())}")
         with terminable():

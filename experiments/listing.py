@@ -1,14 +1,18 @@
 """What ``--list`` shows: studies by group, and data sets. Imports no jax."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from experiments import plan
 from experiments.study import PRESETS
+from models.base import plugin
 from train.data import registry
+from train.data.files import Packaged, Remote
 
 
 def show(console: Console) -> None:
-    """Print every study with its claim, source and times, and every data set with its size and licence."""
+    """Print every study with its claim, source and times, and every data set with the size of its files."""
     heads = {name: plan.about(name) for name in plan.study_names()}
     for group in dict.fromkeys(head.group for head in heads.values()):
         console.print(f"\n{group}", style="bold", highlight=False)
@@ -19,9 +23,14 @@ def show(console: Console) -> None:
             console.print(f"  {name}", style="cyan", highlight=False)
             for line in (head.claim, f"Source: {head.source}", f"Time: {times}"):
                 console.print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
-    console.print("\nData sets (--config.data.name=NAME)", style="bold", highlight=False)
+    console.print("\nData sets (--config.data.name=NAME; --data=NAME describes one)", style="bold", highlight=False)
     for name, files in registry.listing().items():
-        for file in files:
-            text = f"{name}: {file.filename}, {file.size:,} bytes; {file.licence}; sha256 {file.sha256[:12]}..."
-            text += f"; {file.urls[0]}"
-            console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {name}", style="cyan", highlight=False, end=" ")
+        summary = (plugin("train.data", name, kind="data set").__doc__ or "").strip().partition("\n")[0]
+        console.print(summary + _download(files), highlight=False, markup=False, soft_wrap=True)
+
+
+def _download(files: Sequence[Remote | Packaged]) -> str:
+    """What there is to download, in words; nothing where nothing is."""
+    size = sum(file.size for file in files if isinstance(file, Remote))
+    return f" {size / 1e6:,.1f} MB of files." if size else ""

@@ -20,7 +20,7 @@ import filelock
 import pandas as pd
 from rich.console import Console
 
-from experiments import report
+from experiments import data_changes, report
 from experiments.plan import Plan, check_against, document, load, resolve
 from experiments.progress import StudyProgress, clock
 from models.base import BadInput
@@ -32,6 +32,7 @@ from train.loop import SPLITS, Files, Watch, crashed_rows, metric_names, run_pop
 from train.population import Population, group, study_traced_paths
 from train.records import write_atomically
 from train.signals import Interrupted, Stop
+from train.untrained import data_digest
 
 logger = logging.getLogger("paribus")
 
@@ -65,6 +66,7 @@ def run(
     workdir: str | Path = "runs",
     data_dir: str | Path | None = None,
     report_only: bool = False,
+    accept_changed_data: bool = False,
     command: str | None = None,
     console: Console | None = None,
 ) -> Result:
@@ -79,6 +81,7 @@ def run(
         workdir: results go to ``workdir/name``.
         data_dir: where data sets lie, as ``data_dir/<data set>/<file>``.
         report_only: rebuild the report from the records, run nothing.
+        accept_changed_data: go on although the data changed since the study began; the records say so.
         command: the command that the report shows; None for the one that these arguments make.
         console: where progress, table and verdict go; None for standard output.
 
@@ -99,7 +102,7 @@ def run(
     check_metric(plan, tasks)
     expected = costs(plan, tasks)
     with _only_process(folder), Stop() as stop:
-        _write_plan(plan, folder, command)
+        _write_plan(plan, tasks, folder, command, accept_changed_data)
         crashed = _run_populations(plan, tasks, expected, folder, console, stop)
         result = _report(plan, folder, command, console)
     return dataclasses.replace(result, crashed=crashed)
@@ -140,8 +143,12 @@ def check_metric(plan: Plan, tasks: Mapping[Config, Task]) -> None:
     """
     metric = plan.study.metric
     for name, config in plan.configs.items():
-        reported = metric_names([tasks[config]])
-        if not {metric.column, metric.curve} <= {f"{split}_{each}" for split in SPLITS for each in reported}:
+        reported = metric_names([tasks[config]], final=True)
+        curves = {f"validation_{each}" for each in metric_names([tasks[config]])}
+        if (
+            metric.column not in {f"{split}_{each}" for split in SPLITS for each in reported}
+            or metric.curve not in curves
+        ):
             raise BadInput(
                 f"arm {name!r}: study {plan.study.name} compares {metric.column}, and data set {config.data.name!r} "
                 f"reports only {', '.join(f'test_{each}' for each in reported)}"
@@ -178,13 +185,19 @@ def _only_process(folder: Path) -> Iterator[None]:
         yield
 
 
-def _write_plan(plan: Plan, folder: Path, command: str) -> None:
+def _write_plan(plan: Plan, tasks: Mapping[Config, Task], folder: Path, command: str, accepted: bool) -> None:
     path = folder / "study.json"
     history = check_against(plan, path)
+    facts = data_changes.data_of(plan, tasks, path)
+    changed = data_changes.check(facts, path, accepted=accepted)
     entry = {"command": command, "arms": list(plan.configs), "seeds": plan.study.seeds}
+    if changed:
+        logger.warning("going on with other data: %s", "; ".join(changed))
+        entry["changed_data"] = changed
     if not history or {key: history[-1].get(key) for key in entry} != entry:
         history.append({**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
-    write_atomically(path, json.dumps(document(plan, command, history), indent=1, allow_nan=False) + "\n")
+    content = {**document(plan, command, history), "data": facts}
+    write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def _run_populations(
@@ -242,7 +255,8 @@ def _report(plan: Plan, folder: Path, command: str, console: Console) -> Result:
         )
     if missing:
         logger.warning("%d of %d trials have no record yet; the report leaves them out", missing, len(plan.trials))
-    summary = report.write(folder, plan.study, trials, curves, command=command)
+    beside = _untrained(plan, folder)
+    summary = report.write(folder, plan.study, trials, curves, command=command, untrained=beside)
     report.print_table(console, summary)
     console.print(f"Report: {folder / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
     return Result(folder, trials, curves, summary, int((trials["status"] == "crashed").sum()))
@@ -272,7 +286,26 @@ def _records(plan: Plan, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return trials, pd.DataFrame(columns=["trial", "arm", "seed", "step", plan.study.metric.curve])
 
 
+def _untrained(plan: Plan, folder: Path) -> pd.DataFrame | None:
+    """The rows of ``untrained.csv`` for the data of each arm; None where no data set has any.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    path = folder / "untrained.csv"
+    if not path.exists():
+        return None
+    wanted = pd.DataFrame(
+        [(arm, data_digest(config)) for arm, config in plan.configs.items()], columns=["arm", "data_hash"], dtype=str
+    )
+    try:
+        return wanted.merge(_read(path), on="data_hash")
+    except (ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"{path} is damaged ({reason}); move its folder away and run again") from None
+
+
 def _read(path: Path) -> pd.DataFrame:
     """A table of the records. Names stay text: a hash may look like a number, an arm be called ``none``."""
-    names = dict.fromkeys(("trial", "arm", "config_hash", "code_version"), str)
+    names = dict.fromkeys(("trial", "arm", "config_hash", "data_hash", "code_version"), str)
     return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=["", "nan"])

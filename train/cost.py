@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from models import flops, summary
+from train import augmentation
 from train.config import Config, traced_paths
-from train.data.task import Task
+from train.data.task import Batch, BucketedSampler, Task
 from train.step import decay_mask, make_step, path_name
 
 
@@ -18,7 +20,8 @@ class Cost(NamedTuple):
     Attributes:
         parameters: number of trained values.
         modules: number of them in each part of the model, by name.
-        flops_per_step: operations of one training step; see :mod:`models.flops`.
+        flops_per_step: operations of one training step; see :mod:`models.flops`. Where batches differ in
+            width, the mean over the examples.
         state_bytes: memory of parameters, optimizer state and running statistics.
         decayed: paths of the parameters that L1, L2 and weight decay act on.
         undecayed: paths of those that they leave alone.
@@ -40,16 +43,19 @@ def cost(config: Config, task: Task) -> Cost:
     """
     size = config.training.batch_size
     task.sampler.check(task.train.arrays, batch_size=size)
-    step = make_step(config, task.shapes, task.objective)
+    step = make_step(config, task.shapes, task.objective, task.decoding)
     scalar = jax.ShapeDtypeStruct((), jnp.float32)
     hyperparameters: dict[str, dict[str, Any]] = {}
     for path in traced_paths([config]):
         section, _, name = path.partition(".")
         hyperparameters.setdefault(section, {})[name] = scalar
     batch = jax.eval_shape(lambda: task.sampler.gather(dict(task.train.arrays), jnp.zeros(size, jnp.int32)))
-    state = jax.eval_shape(step.init, jax.ShapeDtypeStruct((), jnp.uint32), hyperparameters, batch)
-    keys = {"dropout": jax.eval_shape(lambda: jax.random.key(0))}
-    operations = flops.count(step.train, state, hyperparameters, batch, keys, jax.ShapeDtypeStruct((), jnp.int32))
+    state = jax.eval_shape(step.init, jax.ShapeDtypeStruct((), jnp.uint32), hyperparameters, batch, dict(task.initial))
+    keys = dict.fromkeys(("dropout", *augmentation.STREAMS), jax.eval_shape(lambda: jax.random.key(0)))
+    operations = sum(
+        share * flops.count(step.train, state, hyperparameters, each, keys, jax.ShapeDtypeStruct((), jnp.int32))
+        for share, each in _batches(task, batch)
+    )
     mask = jax.tree_util.tree_leaves_with_path(decay_mask(state.params, config.regularisation.undecayed))
     return Cost(
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
@@ -59,3 +65,15 @@ def cost(config: Config, task: Task) -> Cost:
         decayed=tuple(path_name(path) for path, decayed in mask if decayed),
         undecayed=tuple(path_name(path) for path, decayed in mask if not decayed),
     )
+
+
+def _batches(task: Task, batch: Batch) -> list[tuple[float, Batch]]:
+    """The shapes of a training batch, each with the share of the examples that come in it."""
+    sampler = task.sampler
+    if not isinstance(sampler, BucketedSampler):
+        return [(1.0, batch)]
+    ends = np.asarray(task.train.arrays["ends"])
+    shares = np.diff(ends, prepend=0) / ends[-1]
+    used = [number for number, share in enumerate(shares) if share > 0]
+    shapes = jax.eval_shape(lambda whole: [sampler.narrowed(whole, number) for number in used], batch)
+    return [(float(shares[number]), each) for number, each in zip(used, shapes, strict=True)]

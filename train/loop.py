@@ -8,8 +8,8 @@ At step 0, at every multiple of ``evaluate_every`` and at the end:
 
 and then train on. So a checkpoint at step s implies the rows up to s; on resuming, rows beyond the
 checkpoint are dropped and made again. After the last step: checkpoint, final evaluation (the only
-reader of the test split), one row a trial. The device is kept busy all the while: the next work is
-dispatched before the host waits for the last.
+reader of the test split; it decodes, too, where the task wants it), one row a trial. The device is
+kept busy all the while: the next work is dispatched before the host waits for the last.
 """
 
 import collections
@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from train import provenance
+from train import provenance, untrained
 from train.checkpoints import Checkpoints
 from train.config import Trial, digest, to_json, values
 from train.cost import cost
-from train.data.task import FinalEvaluation, Task
+from train.data.task import Arrays, FinalEvaluation, Task
 from train.population import Population
 from train.records import Table
 from train.signals import Interrupted
@@ -51,9 +51,17 @@ class Watch(NamedTuple):
     interrupted: Callable[[], bool]
 
 
-def metric_names(tasks: Sequence[Task]) -> list[str]:
-    """The metrics that these tasks report, each once, in order."""
-    return list(dict.fromkeys(name for task in tasks for name in task.objective.metrics))
+def metric_names(tasks: Sequence[Task], *, final: bool = False) -> list[str]:
+    """The metrics that these tasks report, each once, in order.
+
+    Args:
+        tasks: the tasks.
+        final: with those that the final evaluation alone reports, of decoded outputs.
+    """
+    names = [name for task in tasks for name in task.objective.metrics]
+    if final:
+        names += [name for task in tasks if task.decoding for name in task.decoding.metrics]
+    return list(dict.fromkeys(names))
 
 
 class Files:
@@ -71,7 +79,7 @@ class Files:
         facts = dict.fromkeys(f"data_{name}" for task in tasks for name in task.facts)
         origin = ("config_hash", *provenance.COLUMNS, "strategy", *facts, "config")
         head = ("trial", "arm", "seed")
-        finals = [f"{split}_{name}" for split in SPLITS for name in metrics]
+        finals = [f"{split}_{name}" for split in SPLITS for name in metric_names(tasks, final=True)]
         measured = [f"validation_{name}" for name in metrics]
         self.folder = folder
         self.trials = Table(
@@ -84,6 +92,12 @@ class Files:
             (*head, "step", "seconds", "train_loss", *measured, *origin),
             optional={*measured, *facts},
         )
+        self.untrained = Table(
+            folder / "untrained.csv",
+            (*untrained.COLUMNS, *finals, *provenance.COLUMNS, "data"),
+            optional=set(finals),
+        )
+        self.confusion = Table(folder / "confusion.csv", ("trial", "true", "predicted", "count"))
 
     def checkpoints(self, population: Population) -> Path:
         """The folder of a population's checkpoints."""
@@ -223,12 +237,22 @@ class _Run:
         """The final evaluation, and a row for each trial; all of them at once."""
         task = self.population.task
         validation = jax.device_get(self.population.evaluate(self.states, "validation", task.validation.arrays))
-        test_arrays = task.test.open(FinalEvaluation())
+        capability = FinalEvaluation()
+        test_arrays = task.test.open(capability)
         test = jax.device_get(self.population.evaluate(self.states, "test", test_arrays))
+        decoded = [
+            self._decoded("validation", task.validation.arrays, task.validation.references),
+            self._decoded("test", test_arrays, task.test.open_references(capability)),
+        ]
+        splits = {"validation": task.validation.arrays, "test": test_arrays}
+        if task.untrained:
+            self.files.untrained.put(untrained.rows(self.population.config, task, splits), key="id")
         spent = cost(self.population.config, task)
-        rows = []
+        rows, confusion = [], []
         for lane, trial in enumerate(self.population.trials):
             metrics = self._metrics("validation", validation, lane) | self._metrics("test", test, lane)
+            for scores in decoded:
+                metrics |= scores[lane]
             diverged = int(test.diverged_step[lane])
             if diverged < 0 and not all(math.isfinite(value) for value in metrics.values()):
                 diverged = self.training.steps
@@ -238,6 +262,10 @@ class _Run:
             row |= {"train_seconds": round(self.trained_seconds, 3)}
             row |= values(trial.config)
             rows.append(row | self._origin(trial))
+            if diverged < 0 and "confusion" in test.sums:
+                confusion += _confusion_rows(trial, test.sums["confusion"][lane])
+        if confusion:
+            self.files.confusion.put(confusion, key="trial")
         self.files.trials.put(rows, key="trial")
 
     def _head(self, trial: Trial) -> dict[str, Any]:
@@ -248,6 +276,17 @@ class _Run:
         sums = {name: np.asarray(values[lane], np.float64) for name, values in evaluation.sums.items()}
         return {f"{split}_{name}": value for name, value in self.population.task.objective.finish(sums).items()}
 
+    def _decoded(self, split: str, arrays: Arrays, references: Sequence[str]) -> list[dict[str, float]]:
+        """For each lane, the metrics of what it decodes from a split; none where the task decodes nothing."""
+        decoding = self.population.task.decoding
+        if decoding is None:
+            return [{} for _ in self.population.trials]
+        tokens = self.population.decode(self.states, arrays["inputs"].source)
+        return [
+            {f"{split}_{name}": value for name, value in decoding.score(tokens[lane], references).items()}
+            for lane in range(len(self.population.trials))
+        ]
+
     def _origin(self, trial: Trial) -> dict[str, Any]:
         facts = {f"data_{name}": value for name, value in self.population.task.facts.items()}
         return {
@@ -257,6 +296,15 @@ class _Run:
             **facts,
             "config": to_json(trial.config),
         }
+
+
+def _confusion_rows(trial: Trial, matrix: Any) -> list[dict[str, Any]]:
+    """A row for each pair of true and predicted class that occurs on the test split."""
+    counts = np.asarray(matrix)
+    return [
+        {"trial": trial.id, "true": int(true), "predicted": int(predicted), "count": int(counts[true, predicted])}
+        for true, predicted in np.argwhere(counts > 0)
+    ]
 
 
 def crashed_rows(trials: Sequence[Trial], error: BaseException) -> list[dict[str, Any]]:

@@ -14,17 +14,18 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int
 
-from train import randomness
+from train import augmentation, randomness
 from train.config import Config, Trial, digest, leaves, program_key, traced_paths
-from train.data.task import Arrays, Task
+from train.data.task import Arrays, Batch, BucketedSampler, Task
 from train.step import Hyperparameters, State, make_step
 
 logger = logging.getLogger("paribus")
@@ -96,8 +97,10 @@ class Population:
         self.task = task
         self.config = trials[0].config
         task.sampler.check(task.train.arrays, batch_size=self.config.training.batch_size)
+        for trial in trials:  # make_step sees the first alone
+            augmentation.check(trial.config, task.shapes)
         self.strategy = choose_strategy(self.config, jax.default_backend())
-        self.step = make_step(self.config, task.shapes, task.objective)
+        self.step = make_step(self.config, task.shapes, task.objective, task.decoding)
         devices = jax.local_devices()
         count = min(len(devices), len(self.trials)) if self.config.execution.spread else 1
         self.mesh = Mesh(np.array(devices[:count]), (AXIS,))
@@ -107,6 +110,7 @@ class Population:
         self._whole = NamedSharding(self.mesh, PartitionSpec())
         self.lanes = jax.device_put(self._lanes(traced, count), self._split)
         self._arrays = {"train": jax.device_put(dict(task.train.arrays), self._whole)}
+        self._initial = jax.device_put(dict(task.initial), self._whole)
 
     @property
     def id(self) -> str:
@@ -139,7 +143,7 @@ class Population:
         return self._init()()
 
     def _init(self) -> Callable[[], State]:
-        return self._program("init", self._init_lane, (self.lanes,), (self._arrays["train"],))
+        return self._program("init", self._init_lane, (self.lanes,), (self._arrays["train"], self._initial))
 
     def advance(self, states: State, start: int, stop: int) -> tuple[State, Any]:
         """Train from step ``start`` up to ``stop``. Donates ``states``.
@@ -164,13 +168,32 @@ class Population:
             self._arrays[split] = jax.device_put(dict(arrays), self._whole)
         return self._program(f"evaluate {split}", self._evaluate_lane, (states, self.lanes), (self._arrays[split],))
 
+    def decode(self, states: State, source: Any) -> Int[np.ndarray, "lanes examples steps"]:
+        """What every lane decodes from these source sequences, as the task wants it; the lanes one after another.
+
+        The program decodes a batch, so it compiles once, whatever the number of sequences.
+
+        Args:
+            states: of all lanes.
+            source: sequences of a split, all of them, on the host.
+        """
+        count = len(jax.tree.leaves(source)[0])
+        size = min(self.config.training.evaluation_batch_size, len(self.task.validation.references))
+        decoded = []
+        for start in range(0, count, size):
+            rows = np.minimum(np.arange(start, start + size), count - 1)
+            batch = jax.device_put(jax.tree.map(lambda leaf: leaf[rows], source), self._whole)  # noqa: B023
+            decoded.append(self._program("decode", self._decode_lane, (states, self.lanes), (batch,))())
+        return np.concatenate(jax.device_get(decoded), axis=1)[:, :count]
+
     def compile(self) -> None:
         """Compile what training needs, so that no compilation falls between two steps.
 
         The programs are compiled side by side: one thread each, for XLA compiles without Python's lock.
         """
         start, before = time.perf_counter(), self.compile_seconds
-        states = jax.eval_shape(self._over_lanes(self._init_lane), self.lanes, (), (self._arrays["train"],))
+        shared = (self._arrays["train"], self._initial)
+        states = jax.eval_shape(self._over_lanes(self._init_lane), self.lanes, (), shared)
         states = jax.tree.map(lambda leaf: leaf.update(sharding=self._split), states)
         calls = (
             self._init,
@@ -203,28 +226,39 @@ class Population:
         def on_device(first: Any, rest: tuple, shared: tuple) -> Any:
             lanes = (first, *rest)
             # Batched factorisations (orthogonal kernels) deadlock in jaxlib's CPU thread pool, so lanes
-            # are initialised one after another.
-            if self.strategy == "vectorised" and function != self._init_lane:
+            # are initialised one after another. A decoding ends when its own rows have ended.
+            if self.strategy == "vectorised" and function not in (self._init_lane, self._decode_lane):
                 return jax.vmap(lambda lane: function(*lane, *shared))(lanes)
             return jax.lax.map(lambda lane: function(*lane, *shared), lanes)
 
         specs = (PartitionSpec(AXIS), PartitionSpec(AXIS), PartitionSpec())
         return jax.shard_map(on_device, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)
 
-    def _init_lane(self, lane: Lanes, arrays: Arrays) -> State:
+    def _init_lane(self, lane: Lanes, arrays: Arrays, initial: Mapping[str, Any]) -> State:
         indices = jnp.zeros(self.config.training.batch_size, jnp.int32)
-        return self.step.init(lane.seed, lane.hyperparameters, self.task.sampler.gather(arrays, indices))
+        return self.step.init(lane.seed, lane.hyperparameters, self.task.sampler.gather(arrays, indices), initial)
+
+    def _decode_lane(self, state: State, lane: Lanes, source: Any) -> Any:
+        return self.step.decode(state, lane.hyperparameters, source)
 
     def _keys(self, lane: Lanes, step: Any) -> dict[str, Any]:
-        return {"dropout": randomness.at(randomness.stream(randomness.root(lane.seed), "dropout"), step)}
+        root = randomness.root(lane.seed)
+        keys = {"dropout": randomness.at(randomness.stream(root, "dropout"), step)}
+        return keys | augmentation.keys(root, lane.hyperparameters.get("augmentation", {}), step)
 
     def _one_step(self, state: State, order: Any, lane: Lanes, arrays: Arrays, step: Any) -> tuple[State, Any]:
         """One train step of one lane: draw, gather, step."""
         key = randomness.stream(randomness.root(lane.seed), "order")
-        size = self.config.training.batch_size
-        order, indices = self.task.sampler.draw(order, arrays, key, step, batch_size=size)
-        batch = self.task.sampler.gather(arrays, indices)
-        return self.step.train(state, lane.hyperparameters, batch, self._keys(lane, step), step), order
+        size, sampler = self.config.training.batch_size, self.task.sampler
+        following, indices = sampler.draw(order, arrays, key, step, batch_size=size)
+        batch = sampler.gather(arrays, indices)
+
+        def train(batch: Batch) -> State:
+            return self.step.train(state, lane.hyperparameters, batch, self._keys(lane, step), step)
+
+        if not isinstance(sampler, BucketedSampler):
+            return train(batch), following
+        return _at_width(train, batch, sampler, sampler.bucket(order, arrays, step, batch_size=size)), following
 
     def _begin(self, state: State, lane: Lanes, arrays: Arrays, start: Any) -> tuple[State, Any]:
         """The state with its sum of losses emptied after an evaluation, and the order at ``start``."""
@@ -267,20 +301,34 @@ class Population:
         return state, state.diverged_step + 0
 
     def _evaluate_lane(self, state: State, lane: Lanes, arrays: Arrays) -> Evaluation:
-        size = min(self.config.training.evaluation_batch_size, self.task.sampler.evaluation_size(arrays))
+        sampler = self.task.sampler
+        size = min(self.config.training.evaluation_batch_size, sampler.evaluation_size(arrays))
 
         def measure(index: Any) -> dict[str, Any]:
-            batch = self.task.sampler.evaluation_batch(arrays, index * size + jnp.arange(size, dtype=jnp.int32))
-            return self.step.measure(state, lane.hyperparameters, batch)
+            positions = index * size + jnp.arange(size, dtype=jnp.int32)
+            batch = sampler.evaluation_batch(arrays, positions)
+            sums = functools.partial(self.step.measure, state, lane.hyperparameters)
+            if not isinstance(sampler, BucketedSampler):
+                return sums(batch)
+            return _at_width(sums, batch, sampler, sampler.evaluation_bucket(arrays, positions))
 
         def body(index: Any, sums: dict[str, Any]) -> dict[str, Any]:
             return jax.tree.map(jnp.add, sums, measure(index))
 
-        batches = math.ceil(self.task.sampler.evaluation_size(arrays) / size)
+        batches = math.ceil(sampler.evaluation_size(arrays) / size)
         zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(measure, jnp.int32(0)))
         sums = jax.lax.fori_loop(jnp.int32(0), jnp.int32(batches), body, zero)
         # "+ 0": a plain copy would alias the state, whose buffers the next call donates.
         return Evaluation(sums, state.loss_sum + 0, state.diverged_step + 0)
+
+
+def _at_width(function: Callable[[Batch], Any], batch: Batch, sampler: BucketedSampler, bucket: Any) -> Any:
+    """``function`` of a batch that is cut to the width of its bucket: a branch of the program for each width."""
+    branches = [
+        functools.partial(lambda number: function(sampler.narrowed(batch, number)), number)
+        for number in range(sampler.buckets)
+    ]
+    return jax.lax.switch(bucket, branches)
 
 
 def study_traced_paths(trials: Sequence[Trial]) -> dict[str, tuple[str, ...]]:

@@ -17,9 +17,11 @@ from jaxtyping import Array, Float, Int, PyTree
 import models
 from models import Model, Shapes
 from models.base import BadInput
-from train import randomness
+from models.beam_search import Beam, beam_search
+from models.generation import Sampling, generate
+from train import augmentation, randomness
 from train.config import SECTIONS, Config, bind
-from train.data.task import Batch
+from train.data.task import Batch, Decoding
 from train.objectives import OF_LOGITS, Objective
 from train.schedules import warmup
 
@@ -66,14 +68,16 @@ class Step(NamedTuple):
     """The pure functions of a trial, for one static configuration.
 
     Attributes:
-        init: ``(seed, hyperparameters, batch) -> state``.
+        init: ``(seed, hyperparameters, batch, initial) -> state``; ``initial`` is that of the task.
         train: ``(state, hyperparameters, batch, keys, step) -> state``; the train step.
         measure: ``(state, hyperparameters, batch) -> {name: sum}``; the evaluation step.
+        decode: ``(state, hyperparameters, source) -> tokens [batch, steps]``; for a task with a decoding.
     """
 
     init: Callable[..., State]
     train: Callable[..., State]
     measure: Callable[..., dict[str, Array]]
+    decode: Callable[..., Array]
 
 
 def _optimizer(
@@ -158,7 +162,34 @@ def _own_state(config: Config, hyperparameters: Hyperparameters, state: PyTree) 
     return state.opt_state if _is_on(hyperparameters, "sam_radius") else state
 
 
-def make_step(config: Config, shapes: Shapes, objective: Objective) -> Step:
+def with_initial(params: PyTree, initial: Mapping[str, Any]) -> PyTree:
+    """Parameters with the values that a task gives them to begin from (see :class:`train.data.task.Task`).
+
+    Raises:
+        BadInput: a name finds no parameter or several, or one of another shape.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+    paths = [path_name(path) for path, _ in leaves]
+    values = [leaf for _, leaf in leaves]
+    for pattern, given in initial.items():
+        found = [number for number, path in enumerate(paths) if re.search(pattern, path)]
+        if len(found) != 1:
+            raise BadInput(
+                f"initial values are for one parameter, {pattern!r}, and the model has {len(found)} of that name; "
+                f"its parameters are {', '.join(paths)}"
+            )
+        (number,) = found
+        own = values[number]
+        if own.shape != given.shape:
+            raise BadInput(
+                f"initial values of shape {given.shape} do not fit the model's parameter {paths[number]} of shape "
+                f"{own.shape}; make the model's size {given.shape[-1]} (model.embedding, or model.width)"
+            )
+        values[number] = jnp.where(jnp.isnan(given), own, given.astype(own.dtype))
+    return structure.unflatten(values)
+
+
+def make_step(config: Config, shapes: Shapes, objective: Objective, decoding: Decoding | None = None) -> Step:
     """The pure functions for one static configuration and a task's shapes.
 
     Args:
@@ -166,6 +197,7 @@ def make_step(config: Config, shapes: Shapes, objective: Objective) -> Step:
             ``hyperparameters`` leaves them out.
         shapes: what the task declares.
         objective: what the task minimises and reports.
+        decoding: how the task decodes outputs, where it does.
 
     Raises:
         BadInput: the model cannot treat such a task.
@@ -175,12 +207,15 @@ def make_step(config: Config, shapes: Shapes, objective: Objective) -> Step:
             raise BadInput(
                 f"regularisation.{name} acts on logits, and the task {config.data.name!r} has none; leave it 0"
             )
+    augmentation.check(config, shapes)
     model: Model = models.build(config.model, shapes, compute_dtype=config.training.compute_dtype)
 
-    def init(seed: Array, hyperparameters: Hyperparameters, batch: Batch) -> State:
+    def init(
+        seed: Array, hyperparameters: Hyperparameters, batch: Batch, initial: Mapping[str, Any] | None = None
+    ) -> State:
         key = randomness.stream(randomness.root(seed), "init")
         variables = dict(model.init(key, batch.inputs))
-        params = variables.pop("params")
+        params = with_initial(variables.pop("params"), initial or {})
         optimizer = _optimizer(config, hyperparameters, params)
         return State(
             params=params,
@@ -195,17 +230,21 @@ def make_step(config: Config, shapes: Shapes, objective: Objective) -> Step:
         state: State, hyperparameters: Hyperparameters, batch: Batch, keys: Mapping[str, Any], step: Array
     ) -> State:
         regularisation = hyperparameters.get("regularisation", {})
+        changes, mixture = hyperparameters.get("augmentation", {}), None
+        if changes:
+            batch, mixture = augmentation.augment(batch, changes, keys)
+        rngs = {name: key for name, key in keys.items() if name not in augmentation.STREAMS}
 
         def loss_of(params: PyTree) -> tuple[Array, Any]:
             outputs, batch_stats = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 batch.inputs,
                 train=True,
-                rngs=keys,
+                rngs=rngs,
                 hyperparameters=hyperparameters.get("model", {}),
             )
             consumed = {name: regularisation[name] for name in objective.regularisers if name in regularisation}
-            loss = objective.loss(outputs, batch, **consumed)
+            loss = augmentation.loss(objective.loss, outputs, batch, mixture, **consumed)
             return loss + _penalty(config, hyperparameters, params), (loss, batch_stats)
 
         (total, (loss, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
@@ -257,4 +296,17 @@ def make_step(config: Config, shapes: Shapes, objective: Objective) -> Step:
         )
         return objective.sums(outputs, batch)
 
-    return Step(init, train, measure)
+    def decode(state: State, hyperparameters: Hyperparameters, source: Any) -> Array:
+        assert decoding is not None
+        variables = {"params": evaluated(state, hyperparameters), "batch_stats": state.batch_stats}
+        prompt = jnp.full((jax.tree.leaves(source)[0].shape[0], 1), decoding.begin, jnp.int32)
+        values = hyperparameters.get("model", {})
+        options: dict[str, Any] = {"steps": decoding.steps, "end": decoding.end, "pad": decoding.pad}
+        options |= {"source": source, "hyperparameters": values}
+        if decoding.beams == 1:
+            sampling, key = Sampling(method="greedy"), jax.random.key(0)  # which greedy decoding does not use
+            return generate(model, variables, prompt, key=key, sampling=sampling, **options).tokens
+        beam = Beam(beams=decoding.beams, length_penalty=decoding.length_penalty)
+        return beam_search(model, variables, prompt, beam=beam, **options).tokens[:, 0]
+
+    return Step(init, train, measure, decode)

@@ -63,9 +63,20 @@ def _mixed(trials: pd.DataFrame) -> Iterator[str]:
         users = trials.groupby(column, sort=False)["arm"].unique()
         parts = [f"{value} ({', '.join(arms)})" for value, arms in users.items()]
         yield f"The trials mix {plural}: {listed(parts)}."
+    yield from _other_data(trials)
     if "code_dirty" in trials and trials["code_dirty"].astype(str).str.lower().isin(["true", "1"]).any():
         number = count(int(trials["code_dirty"].astype(str).str.lower().isin(["true", "1"]).sum()), "trial")
         yield f"{number} ran with uncommitted changes, which the recorded code version does not show."
+
+
+def _other_data(trials: pd.DataFrame) -> Iterator[str]:
+    """Trials of one arm that saw different data: a file changed between start and resume."""
+    if "data_fingerprint" not in trials:
+        return
+    kinds = trials.groupby("arm", sort=False)["data_fingerprint"].nunique()
+    mixed = [str(arm) for arm, number in kinds.items() if number > 1]
+    if mixed:
+        yield f"Trials of one arm ran on different data, which the user accepted: {listed(mixed)}."
 
 
 def _left_out(trials: pd.DataFrame, arms: list[str]) -> Iterator[str]:

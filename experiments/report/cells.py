@@ -6,7 +6,7 @@ from typing import NamedTuple
 from experiments import formatting
 from experiments.comparisons import Comparison
 from experiments.report.cautions import unfinished
-from experiments.report.rows import Row
+from experiments.report.rows import Row, UntrainedRow
 from experiments.report.summary import Summary
 from experiments.study import Metric
 
@@ -56,6 +56,13 @@ def cells(row: Row, metric: Metric) -> tuple[Cell, ...]:
     return measured + _compared(comparison, metric) + cost
 
 
+def untrained_cells(row: UntrainedRow, metric: Metric) -> tuple[Cell, ...]:
+    """The cells of a prediction without training: its value, and nothing that comes from seeds."""
+    absent = Cell(formatting.ABSENT)
+    detail = f"no training; data of {formatting.listed(list(row.arms))}" if row.arms else "no training"
+    return (Cell(row.name, detail), absent, Cell(formatting.metric_number(row.value, metric)), *[absent] * 6)
+
+
 def _compared(comparison: Comparison | None, metric: Metric) -> tuple[Cell, ...]:
     if comparison is None:
         return (Cell(formatting.ABSENT),) * 3
@@ -88,6 +95,8 @@ def legend(summary: Summary) -> tuple[str, ...]:
         f"{metric.label[0].upper()}{metric.label[1:]}: mean ± standard deviation over seeds, {direction} is better; "
         "in brackets, 95% intervals (Student t; not corrected for the number of comparisons)."
     ]
+    if summary.untrained:
+        lines.append("Rows without training: predictions that learn nothing, measured as the models are.")
     if summary.family:
         lines.append(
             f"Difference: arm minus {summary.study.baseline_name}, paired by seed. p: two-sided sign-flip test, Holm "

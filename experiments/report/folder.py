@@ -16,7 +16,15 @@ NAME = "report"
 _NEW, _OLD = ".report.new", ".report.old"
 
 
-def write(directory: Path, study: Study, trials: pd.DataFrame, curves: pd.DataFrame, *, command: str) -> Summary:
+def write(
+    directory: Path,
+    study: Study,
+    trials: pd.DataFrame,
+    curves: pd.DataFrame,
+    *,
+    command: str,
+    untrained: pd.DataFrame | None = None,
+) -> Summary:
     """Write ``directory/report`` and return what it says.
 
     Everything is written into a folder beside it first; two renames then put it in place. The
@@ -28,11 +36,12 @@ def write(directory: Path, study: Study, trials: pd.DataFrame, curves: pd.DataFr
         trials: ``trials.csv``, a row a trial.
         curves: ``curves.csv``, a row a trial and evaluation.
         command: the command line that makes the report again.
+        untrained: a row for each arm and each prediction without training that its data have; None for none.
 
     Raises:
         BadInput: the metric is no column of ``trials``.
     """
-    summary = summarise(study, trials, command=command)
+    summary = summarise(study, trials, command=command, untrained=untrained)
     report, new, old = directory / NAME, directory / _NEW, directory / _OLD
     if old.exists() and not report.exists():
         old.rename(report)

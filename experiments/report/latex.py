@@ -1,6 +1,6 @@
 """``table.tex``: the table as a paper prints it."""
 
-from experiments.report.cells import cells, headings, legend
+from experiments.report.cells import cells, headings, legend, untrained_cells
 from experiments.report.summary import Summary
 
 _LATEX = {
@@ -46,6 +46,12 @@ def latex(summary: Summary) -> str:
         lines.append(_latex_line([cell.detail for cell in row_cells], small=True))
         if index == 0 and len(summary.rows) > 1:
             lines.append(r"\midrule")
+    if summary.untrained:
+        lines.append(r"\midrule")
+    for row in summary.untrained:
+        row_cells = untrained_cells(row, summary.study.metric)
+        lines.append(_latex_line([cell.text for cell in row_cells]))
+        lines.append(_latex_line([cell.detail for cell in row_cells], small=True))
     caption = " ".join([*legend(summary), *summary.cautions])
     lines += [
         r"\bottomrule",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import jinja2
 
 from experiments import formatting
-from experiments.report.cells import cells, headings, legend
+from experiments.report.cells import cells, headings, legend, untrained_cells
 from experiments.report.summary import Summary
 
 
@@ -29,7 +29,8 @@ def page(summary: Summary, images: Mapping[str, bytes]) -> str:
         summary=summary,
         study=study,
         headings=headings(summary),
-        lines=[(row, cells(row, study.metric)) for row in summary.rows],
+        lines=[("better" if row.bold else "", cells(row, study.metric)) for row in summary.rows]
+        + [("untrained", untrained_cells(row, study.metric)) for row in summary.untrained],
         legend=legend(summary),
         seeds=_seeds(summary),
         figures=_figures(summary, images),

@@ -43,6 +43,41 @@ class Row:
         return self.comparison is not None and self.comparison.better
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UntrainedRow:
+    """The row of a prediction that needs no training, on the data of some arms.
+
+    Attributes:
+        name: of the prediction.
+        arms: the arms that it was measured beside, where not all arms have the same data; otherwise none.
+        value: the study's metric.
+    """
+
+    name: str
+    arms: tuple[str, ...]
+    value: float
+
+
+def untrained_rows(study: Study, untrained: pd.DataFrame) -> tuple[UntrainedRow, ...]:
+    """A row for each prediction and each data set of the study.
+
+    Args:
+        study: the declaration.
+        untrained: a row for each arm and prediction: ``arm``, ``name``, ``data_hash`` and the metrics.
+    """
+    if study.metric.column not in untrained:
+        return ()
+    several = untrained["data_hash"].nunique() > 1
+    return tuple(
+        UntrainedRow(
+            name=str(rows["name"].iloc[0]),
+            arms=tuple(str(arm) for arm in rows["arm"]) if several else (),
+            value=float(rows[study.metric.column].iloc[0]),
+        )
+        for _, rows in untrained.groupby(["name", "data_hash"], sort=False)
+    )
+
+
 def row(arm: str, study: Study, trials: pd.DataFrame, values: pd.Series, family: Family) -> Row:
     """The row of ``arm`` from its own ``trials`` and its metric by seed."""
     metric = statistics.spread(values.to_numpy(np.float64))

@@ -12,7 +12,7 @@ import pandas as pd
 from experiments.claims import Verdict, evaluate
 from experiments.comparisons import compare, results
 from experiments.report.cautions import cautions
-from experiments.report.rows import Row, row
+from experiments.report.rows import Row, UntrainedRow, row, untrained_rows
 from experiments.study import Study
 
 PROVENANCE = (
@@ -50,6 +50,7 @@ class Summary:
         study: its declaration.
         command: what makes this report again.
         rows: baseline first, then the arms in their order.
+        untrained: what stands below them: predictions without training.
         verdicts: one for each claim.
         values: the metric by seed (rows) and arm (columns); NaN where a trial failed or is missing.
         failures: the trials that did not finish.
@@ -62,6 +63,7 @@ class Summary:
     study: Study
     command: str
     rows: tuple[Row, ...]
+    untrained: tuple[UntrainedRow, ...]
     verdicts: tuple[Verdict, ...]
     values: pd.DataFrame
     failures: tuple[Failure, ...]
@@ -76,13 +78,14 @@ class Summary:
         return max((row.comparison.family for row in self.rows if row.comparison is not None), default=0)
 
 
-def summarise(study: Study, trials: pd.DataFrame, *, command: str) -> Summary:
+def summarise(study: Study, trials: pd.DataFrame, *, command: str, untrained: pd.DataFrame | None = None) -> Summary:
     """Draw all conclusions of a study from its records.
 
     Args:
         study: the declaration.
         trials: ``trials.csv``, a row a trial. Of several rows of one arm and seed the last counts.
         command: the command line that makes the report again.
+        untrained: a row for each arm and each prediction without training that its data have; None for none.
 
     Raises:
         BadInput: the metric is no column of ``trials``.
@@ -98,6 +101,7 @@ def summarise(study: Study, trials: pd.DataFrame, *, command: str) -> Summary:
         study=study,
         command=command,
         rows=rows,
+        untrained=() if untrained is None else untrained_rows(study, untrained),
         verdicts=evaluate(study, named, family),
         values=pd.DataFrame(values).sort_index(),
         failures=_failures(named),

@@ -6,8 +6,8 @@ import math
 import pandas as pd
 
 from experiments.comparisons import Comparison
-from experiments.report.cells import Cell, cells, headings, legend
-from experiments.report.rows import Row
+from experiments.report.cells import Cell, cells, headings, legend, untrained_cells
+from experiments.report.rows import Row, UntrainedRow
 from experiments.report.summary import Summary
 from experiments.statistics import Spread
 
@@ -25,6 +25,9 @@ def markdown(summary: Summary) -> str:
         if row.bold:
             texts[0], texts[2] = f"**{texts[0]}**", f"**{texts[2]}**"
         lines.append(line(texts))
+    lines += [
+        line([_one_line(cell) for cell in untrained_cells(row, summary.study.metric)]) for row in summary.untrained
+    ]
     notes = [*legend(summary), *summary.cautions]
     return "\n".join([*lines, "", *(f"{note}\n" for note in notes)])
 
@@ -36,16 +39,22 @@ def _one_line(cell: Cell) -> str:
     return f"{cell.text} {cell.detail}" if cell.detail[0] in "[±" else f"{cell.text} ({cell.detail})"
 
 
-_WHOLE = ("pairs", "pairs_lost", "comparisons", "parameters")
+_WHOLE = ("n", "diverged", "crashed", "missing", "pairs", "pairs_lost", "comparisons", "parameters")
 
 
 def csv(summary: Summary) -> str:
-    """``table.csv``: a row an arm, plain numbers in the metric's own units, empty where there is none."""
+    """``table.csv``: a row an arm, plain numbers in the metric's own units, empty where there is none.
+
+    ``kind`` is ``arm``, or ``untrained`` for a prediction without training, whose name stands under ``arm``.
+    """
     metric = {"metric": summary.study.metric.column}
-    rows = [{**_measured(row), **_comparison_columns(row.comparison), **_cost(row)} for row in summary.rows]
+    rows: list[dict[str, object]] = [
+        {**_measured(row), **_comparison_columns(row.comparison), **_cost(row)} for row in summary.rows
+    ]
+    rows += [_untrained(row) for row in summary.untrained]
     # The baseline's row has no comparison; the longest row has every column in its place.
     frame = pd.DataFrame([{"arm": row["arm"], **metric, **row} for row in rows])
-    frame = frame[["arm", "metric", *(name for name in max(rows, key=len) if name != "arm")]]
+    frame = frame[["arm", "kind", "metric", *(name for name in max(rows, key=len) if name not in ("arm", "kind"))]]
     # Whole numbers stay whole where some rows have none: 8, not 8.0.
     frame = frame.astype({name: "Int64" for name in _WHOLE if name in frame})
     buffer = io.StringIO()
@@ -68,12 +77,18 @@ def spread_columns(prefix: str, spread: Spread) -> dict[str, float]:
 def _measured(row: Row) -> dict[str, object]:
     return {
         "arm": row.arm,
+        "kind": "arm",
         "n": row.metric.n,
         "diverged": row.diverged,
         "crashed": row.crashed,
         "missing": row.missing,
         **spread_columns("metric", row.metric),
     }
+
+
+def _untrained(row: UntrainedRow) -> dict[str, object]:
+    name = f"{row.name} ({', '.join(row.arms)})" if row.arms else row.name
+    return {"arm": name, "kind": "untrained", "metric_mean": row.value}
 
 
 def _comparison_columns(comparison: Comparison | None) -> dict[str, object]:

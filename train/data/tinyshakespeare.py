@@ -8,8 +8,8 @@ validate, its last 55,770 test. Validation losses are therefore near, but not th
 import dataclasses
 from pathlib import Path
 
-from train.data.characters import CharactersConfig, Texts, language_modelling
 from train.data.files import Remote
+from train.data.language import TextConfig, Texts, language_modelling
 from train.data.registry import obtain
 from train.data.task import Task
 from train.data.text import text
@@ -26,8 +26,8 @@ FILES = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(CharactersConfig):
-    """Characters of Shakespeare's plays."""
+class Config(TextConfig):
+    """Shakespeare's plays, by characters unless ``tokens`` says otherwise."""
 
 
 def load(config: Config, data_dir: Path | None) -> Task:

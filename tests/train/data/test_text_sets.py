@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from models.base import BadInput
 from train.data import registry, sotu, tinyshakespeare
-from train.data.characters import UNKNOWN, Texts, Vocabulary, language_modelling
+from train.data.characters import UNKNOWN, Vocabulary
+from train.data.language import Texts, language_modelling
 from train.data.task import FinalEvaluation
 
 
