@@ -1,12 +1,16 @@
 """What the README shows works as printed: its examples of a model and a data set, added as files."""
 
 import importlib
+import os
 import re
 import subprocess
 import sys
+from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from models.base import plugin_names
 
@@ -68,6 +72,40 @@ def test_every_model_optimizer_and_schedule_is_in_the_readme() -> None:
     for package in ("models", "train.optimizers", "train.schedules"):
         missing = [name for name in plugin_names(package) if f"`{name}`" not in text]
         assert not missing, f"{package}: {missing}"
+
+
+def test_every_data_set_is_in_the_readme() -> None:
+    text = README.split("## Data: look at it first")[1].split("## What there is to vary")[0]
+    assert [name for name in plugin_names("train.data") if f"`{name}`" not in text and f"={name} " not in text] == [
+        "hf"
+    ]
+    assert "`hf:" in text
+
+
+OWN_DATA = re.findall(r"^\| [^|]*\| `(--data=\w+ --config[^`]*)`", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("flags", OWN_DATA, ids=lambda flags: flags.split()[0])
+def test_data_of_ones_own_by_the_flags_of_the_readme(flags: str, tmp_path: Path) -> None:
+    lines = [f"line {number} of a text about {number % 7} birds and {number % 5} bees" for number in range(400)]
+    for name in ("notes.txt", "talks.en", "talks.de"):
+        (tmp_path / name).write_text("\n".join(line + name for line in lines) + "\n")
+    table = ["text\tlabel", *(f"{line}\t{'good' if number % 3 else 'bad'}" for number, line in enumerate(lines))]
+    (tmp_path / "reviews.tsv").write_text("\n".join(table) + "\n")
+    days = [date(2020, 1, 1) + timedelta(number) for number in range(400)]
+    rows = [f"{day},{10 + day.weekday() + number / 50:.2f}" for number, day in enumerate(days)]
+    (tmp_path / "sales.csv").write_text("\n".join(["date,sold", *rows]) + "\n")
+    for kind in ("heron", "robin"):
+        (tmp_path / "birds" / kind).mkdir(parents=True)
+        for number in range(30):
+            pixels = np.random.default_rng(number).integers(0, 255, (40, 36, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "birds" / kind / f"{number}.png")
+    command = [sys.executable, "-m", "experiments", *flags.split(), "--workdir", str(tmp_path / "runs")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "train" in done.stdout
+    assert "closed until the end" in done.stdout
 
 
 def test_every_file_and_folder_that_the_readme_names_is_there() -> None:

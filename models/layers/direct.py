@@ -153,7 +153,8 @@ def kernel_gradient(x: Any, g: Any, kernel_shape: tuple[int, ...], geometry: Geo
                     body.call(tiles[pattern], [body.shifted(seen, (places[first], 1)), given, into, lines])
 
     scratch = height * step if any(map(any, geometry.pads)) else 1
-    return native.call(write, (x, g), ((math.prod(kernel_shape),), (scratch,)))[0].reshape(kernel_shape)
+    key = ("kernel_gradient", x.shape, kernel_shape, geometry)
+    return native.call(key, write, (x, g), ((math.prod(kernel_shape),), (scratch,)))[0].reshape(kernel_shape)
 
 
 def transposed_product(x: Any, g: Any) -> Any:
@@ -198,7 +199,8 @@ def _correlated(
     scratch = height * breadth * channels if any(map(any, pads)) else 1
     blocks = weights.reshape(rows, features // width, width).swapaxes(0, 1)
     shape = (count, *out_size, features)
-    return native.call(write, (x, blocks), (shape, (scratch,)))[0]
+    key = ("correlated", x.shape, shape, pads, repr(phases))
+    return native.call(key, write, (x, blocks), (shape, (scratch,)))[0]
 
 
 def _tiles(body: Body, name: str, phase: _Phase, vectors: int) -> list[tuple[int, Body]]:

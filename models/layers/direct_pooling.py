@@ -26,7 +26,7 @@ def value(x: Any, side: int) -> Any:
             body.store(largest, results[0], *pixel)
 
     shape = (count, height // side, width // side, channels)
-    return native.call(write, (x,), (shape,))[0]
+    return native.call(("maximum", x.shape, side), write, (x,), (shape,))[0]
 
 
 def gradient(x: Any, g: Any, side: int) -> Any:
@@ -50,7 +50,7 @@ def gradient(x: Any, g: Any, side: int) -> Any:
                 given = body.ir.select(greater, nothing, given)
             body.store(given, results[0], *window, (places[0], 1))
 
-    return native.call(write, (x, g), (x.shape,))[0]
+    return native.call(("maximum_gradient", x.shape, side), write, (x, g), (x.shape,))[0]
 
 
 def _windows(body: Body, shape: tuple[int, ...], side: int) -> Iterator[tuple[tuple, tuple]]:

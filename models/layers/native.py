@@ -24,6 +24,9 @@ import numpy as np
 LOGGER = logging.getLogger("paribus")
 
 _LOCK = threading.Lock()
+_TARGETS: dict[tuple, str] = {}
+"""The target that was made for a key of :func:`call`."""
+
 _ENGINES: dict[str, Any] = {}
 """The code of every target by its name; it must stay in memory while XLA can call it."""
 
@@ -209,6 +212,7 @@ class Body:
 
 
 def call(
+    key: tuple,
     write: Callable[[Body, Sequence[Any], Sequence[Any]], None],
     operands: Sequence[Any],
     results: Sequence[tuple[int, ...]],
@@ -216,21 +220,28 @@ def call(
     """The results of machine code, as a custom call of XLA's. Lanes of ``vmap`` go one after another.
 
     Args:
-        write: writes the function: ``(body, pointers to the operands, pointers to the results)``. It is called
-            each time that a program is traced; functions with the same text are compiled once.
+        key: whatever the function depends on beside the type of the operands; it is made once for each key.
+        write: writes the function: ``(body, pointers to the operands, pointers to the results)``.
         operands: arrays of one type, float32 or float64.
         results: shapes of the results, which have the same type. What is not written there is undefined.
     """
     dtype = operands[0].dtype
-    text = _text(write, dtype, len(operands), len(results))
-    target = f"paribus_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+    key = (*key, str(dtype))
     with _LOCK:
-        if target not in _ENGINES:
-            _ENGINES[target] = _compiled(text)
-            address = _ENGINES[target].get_function_address("handler")
-            jax.ffi.register_ffi_target(target, _capsule(address), platform="cpu")
+        if key not in _TARGETS:
+            _TARGETS[key] = _target(_text(write, dtype, len(operands), len(results)))
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in results]
-    return list(jax.ffi.ffi_call(target, shapes, vmap_method="sequential")(*operands))
+    return list(jax.ffi.ffi_call(_TARGETS[key], shapes, vmap_method="sequential")(*operands))
+
+
+def _target(text: str) -> str:
+    """The name of the custom call that runs the module with this text: the same in every process."""
+    target = f"paribus_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+    if target not in _ENGINES:
+        _ENGINES[target] = _compiled(text)
+        address = _ENGINES[target].get_function_address("handler")
+        jax.ffi.register_ffi_target(target, _capsule(address), platform="cpu")
+    return target
 
 
 def _text(write: Callable[..., None], dtype: Any, operands: int, results: int) -> str:

@@ -69,7 +69,7 @@ def problems(draw):
             return size, kernel, geometry
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(problems(), st.integers(1, 3), st.sampled_from([1, 2, 3, 5, 6]), st.sampled_from(["float32", "float64"]))
 def test_values_are_those_of_the_definition(problem, batch, multiples, dtype):
     size, kernel_size, geometry = problem
@@ -82,7 +82,7 @@ def test_values_are_those_of_the_definition(problem, batch, multiples, dtype):
         assert_close(found, loop(x, kernel, geometry), dtype)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(problems(), st.integers(1, 3), st.sampled_from([1, 2, 3, 5]), st.sampled_from(["float32", "float64"]))
 def test_gradients_are_those_of_the_patches(problem, batch, multiples, dtype):
     size, kernel_size, geometry = problem

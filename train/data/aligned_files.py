@@ -24,8 +24,7 @@ class Config(PairsConfig):
     """Two files of one's own.
 
     Attributes:
-        source: the file to translate from; one that is not found as it is given is looked for in the folder
-            of data sets. The same holds for the others.
+        source: the file to translate from, below the folder of data sets, or else as it is given.
         target: the file of the translations.
         validation_source: the sources that validate, where they are in a file of their own.
         validation_target: their translations.

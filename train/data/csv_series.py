@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from models.base import BadInput, Static
 from train.data.dated import dated
-from train.data.files import Packaged, Remote, read
+from train.data.files import Packaged, Remote, located, read
 from train.data.forecasting import ForecastingConfig, Series, forecasting
 from train.data.task import Task
 
@@ -23,7 +23,7 @@ class Config(ForecastingConfig):
     """A file of one's own.
 
     Attributes:
-        path: the file; one that is not found as it is given is looked for in the folder of data sets.
+        path: the file, below the folder of data sets, or else as it is given.
         date: the column of the dates.
         date_format: of the dates, as of Python's ``strptime``; empty for ISO 8601.
         columns: the columns to forecast; empty for all but the dates.
@@ -63,9 +63,7 @@ def load(config: Config, data_dir: Path | None) -> Task:
     """
     if not config.path:
         raise BadInput("data set 'csv_series' needs a file: give --config.data.path=FILE.csv")
-    path = Path(config.path).expanduser()
-    if not path.exists() and data_dir is not None:
-        path = data_dir / config.path
+    path = located(config.path, data_dir)
     table = dated(
         read(path),
         date=config.date,

@@ -93,6 +93,12 @@ class File:
     content: bytes
 
 
+def located(path: str, data_dir: Path | None) -> Path:
+    """Where the user's own file or folder lies: below ``data_dir``, or else as it is given."""
+    given = Path(path).expanduser()
+    return data_dir / given if data_dir is not None and ((data_dir / given).exists() or not given.exists()) else given
+
+
 def read(path: Path, *, archive: bool = False) -> File:
     """The content of a file, gzip-compressed or not (told by its first bytes, not by its name).
 

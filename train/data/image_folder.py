@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from models.base import BadInput, Static, unknown
-from train.data.files import Packaged, Remote
+from train.data.files import Packaged, Remote, located
 from train.data.images import ImagesConfig, Labelled, classification
 from train.data.task import Task
 
@@ -33,7 +33,7 @@ class Config(ImagesConfig):
     """A folder of images per class.
 
     Attributes:
-        folder: the folder, absolute or below ``--data_dir``; without one, ``DATA_DIR/image_folder``.
+        folder: the folder; looked for below ``--data_dir``, then as it is given.
         size: every image is resized to this many pixels in height and width; None where all are of one size.
         colour: three channels, or the brightness alone. Transparency is dropped.
         validation_share: of the images, cut for validation where there is no such folder.
@@ -65,11 +65,7 @@ def load(config: Config, data_dir: Path | None) -> Task:
     Raises:
         BadInput: the folder or a class in it is absent or empty, an image cannot be read, or they differ in size.
     """
-    root = Path(config.folder).expanduser()
-    if not root.is_absolute():
-        if data_dir is None:
-            raise BadInput(f"data.folder={config.folder!r} lies below --data_dir: give it, or an absolute folder")
-        root = data_dir / root
+    root = located(config.folder, data_dir)
     if not root.is_dir():
         raise BadInput(f"data.folder={str(root)!r} is not a folder; expected one folder of images for each class in it")
     names, images = _splits(root, config)

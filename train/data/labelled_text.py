@@ -30,7 +30,7 @@ class Config(SentencesConfig):
     """A table of one's own.
 
     Attributes:
-        path: the table; one that is not found as it is given is looked for in the folder of data sets.
+        path: the table, below the folder of data sets, or else as it is given.
         validation_path: the texts that validate, where they are in a table of their own.
         test_path: the texts that test, likewise.
         text_column: name of the column of texts.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from models.base import BadInput
-from train.data.files import File, read
+from train.data.files import File, located, read
 from train.data.text import text
 
 
@@ -21,7 +21,7 @@ def lines(file: File) -> list[str]:
 
 
 def own(path: str, data_dir: Path | None, *, field: str) -> File:
-    """A file of the user's own: as the path is given, or else below the folder of data sets.
+    """A file of the user's own: below the folder of data sets, or else as the path is given.
 
     Args:
         path: from the configuration.
@@ -33,9 +33,7 @@ def own(path: str, data_dir: Path | None, *, field: str) -> File:
     """
     if not path:
         raise BadInput(f"data.{field} must name a file: --config.data.{field}=FILE")
-    given = Path(path).expanduser()
-    places = [given, *([] if data_dir is None or given.is_absolute() else [data_dir / given])]
-    for place in places:
-        if place.exists():
-            return read(place)
-    raise BadInput(f"data.{field}={path!r} is not there: looked for {' and '.join(str(place) for place in places)}")
+    place = located(path, data_dir)
+    if not place.exists():
+        raise BadInput(f"data.{field}={path!r} is not there: looked for {place}")
+    return read(place)

@@ -25,7 +25,7 @@ class Config(PairsConfig):
     """Sentences of Tatoeba, or any file of tab-separated pairs.
 
     Attributes:
-        path: the file; one that is not found as it is given is looked for in the folder of data sets.
+        path: the file, below the folder of data sets, or else as it is given.
         direction: from the first column to the second, or from the second to the first.
         bleu_tokenizer: how sacrebleu cuts words; ``char`` or ``zh`` for languages without spaces.
     """

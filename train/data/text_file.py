@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 from models.base import BadInput, Static
-from train.data.files import File, Packaged, Remote, read
+from train.data.files import File, Packaged, Remote, located, read
 from train.data.language import TextConfig, Texts, language_modelling
 from train.data.task import Task
 from train.data.text import text
@@ -27,7 +27,7 @@ class Config(TextConfig):
     """Any text.
 
     Attributes:
-        path: a file or a folder, absolute or below ``--data_dir`` (below the current folder where that is not given).
+        path: a file or a folder; looked for below ``--data_dir``, then as it is given.
         validation_path: the same for the validation split; then ``path`` is for training alone.
         test_path: the same for the test split; both or neither.
         encoding: of all files: utf-8, latin-1, utf-16, ... as Python names them.
@@ -71,9 +71,8 @@ def load(config: Config, data_dir: Path | None) -> Task:
         raise BadInput("text_file needs the path of a file or folder: --config.data.path=PATH")
     if data_dir is not None and not data_dir.is_dir():
         raise BadInput(f"data_dir={str(data_dir)!r} is not a folder")
-    root = data_dir or Path()
     paths = [path for path in (config.path, config.validation_path, config.test_path) if path]
-    found = [read_texts(path, root, config.encoding) for path in paths]
+    found = [read_texts(located(path, data_dir), config.encoding) for path in paths]
     texts = [joined for joined, _ in found]
     digest = hashlib.sha256(b"".join(hashlib.sha256(file.content).digest() for _, files in found for file in files))
     return language_modelling(
@@ -98,13 +97,12 @@ def split(content: str, config: Config) -> Texts:
     return Texts(content[:train], content[train:validation], content[validation:])
 
 
-def read_texts(path: str, root: Path, encoding: str) -> tuple[str, list[File]]:
+def read_texts(place: Path, encoding: str) -> tuple[str, list[File]]:
     """The text of a file, or of a folder's files, and the files as they were read.
 
     Raises:
         BadInput: nothing is there, a folder has no file ``*.txt``, or a file is not text in this encoding.
     """
-    place = root / Path(path).expanduser()
     if place.is_dir():
         paths = sorted((file for file in place.rglob("*.txt") if file.is_file()), key=lambda file: file.parts)
         if not paths:

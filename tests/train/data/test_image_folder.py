@@ -158,7 +158,7 @@ def test_what_is_hidden_is_passed_over(tmp_path):
 def test_folders_that_are_not_there(tmp_path):
     with pytest.raises(BadInput, match=r"data.folder=.*image_folder' is not a folder; expected one folder of images"):
         load(tmp_path)
-    with pytest.raises(BadInput, match=r"data.folder='image_folder' lies below --data_dir: give it"):
+    with pytest.raises(BadInput, match=r"data.folder='image_folder' is not a folder; expected"):
         load(None)
     paint(tmp_path / "image_folder", classes={"cat": COLOURS["cat"]})
     with pytest.raises(BadInput, match="must have two folders or more, one for each class; it has 1"):

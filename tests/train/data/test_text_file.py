@@ -36,7 +36,7 @@ def test_a_file_is_split_by_its_characters(tmp_path, tokens):
     assert all(isinstance(fact, str | int | float) for fact in task.facts.values())
 
 
-def test_paths_are_below_the_data_dir_or_absolute_or_below_the_current_folder(tmp_path, monkeypatch):
+def test_paths_are_as_given_or_below_the_data_dir(tmp_path, monkeypatch):
     (tmp_path / "mine.txt").write_text(TEXT, encoding="utf-8")
     there = load(tmp_path, "mine.txt").facts
     assert load(tmp_path / "..", tmp_path / "mine.txt").facts["fingerprint"] == there["fingerprint"]
