@@ -31,6 +31,9 @@ def show(console: Console) -> None:
 
 
 def _download(files: Sequence[Remote | Packaged]) -> str:
-    """What there is to download, in words; nothing where nothing is."""
-    size = sum(file.size for file in files if isinstance(file, Remote))
-    return f" {size / 1e6:,.1f} MB of files." if size else ""
+    """What there is to download and under what licence, in words; nothing where nothing is."""
+    remote = [file for file in files if isinstance(file, Remote)]
+    if not remote:
+        return ""
+    licences = ", ".join(dict.fromkeys(file.licence for file in remote))
+    return f" {sum(file.size for file in remote) / 1e6:,.1f} MB of files; licence: {licences}."

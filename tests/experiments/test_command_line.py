@@ -200,7 +200,18 @@ def test_help_names_every_flag_and_exit_status(capsys, argument):
 def test_list_shows_studies_and_data_sets(capsys):
     assert main(["--list"]) == 0
     text = capsys.readouterr().out
-    for word in ("architectures", "char_lm", "Source:", "smoke:", "cpu:", "full:", "mnist", "sotu", "sha256"):
+    for word in (
+        "architectures",
+        "char_lm",
+        "Source:",
+        "smoke:",
+        "cpu:",
+        "full:",
+        "mnist",
+        "sotu",
+        "55.0 MB",
+        "licence:",
+    ):
         assert word in text
 
 
