@@ -85,6 +85,7 @@ def test_every_data_set_is_in_the_readme() -> None:
 OWN_DATA = re.findall(r"^\| [^|]*\| `(--data=\w+ --config[^`]*)`", README, re.MULTILINE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", OWN_DATA, ids=lambda flags: flags.split()[0])
 def test_data_of_ones_own_by_the_flags_of_the_readme(flags: str, tmp_path: Path) -> None:
     lines = [f"line {number} of a text about {number % 7} birds and {number % 5} bees" for number in range(400)]

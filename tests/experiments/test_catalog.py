@@ -128,6 +128,7 @@ def compiled():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.slow
 def test_a_study_compiles_once_for_each_architecture(compiled, monkeypatch, tmp_path, task_of):
     study = plan.load("architectures", "smoke")
     changes = [

@@ -139,6 +139,7 @@ def test_dropout_off_draws_nothing_and_on_drops():
     assert not np.allclose(dropped, still)
 
 
+@pytest.mark.slow
 def test_half_precision_stays_near_and_it_lowers_everywhere():
     model, variables = _made()
     half, _ = _made(compute_dtype="bfloat16")

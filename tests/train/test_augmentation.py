@@ -243,7 +243,8 @@ def test_a_program_without_augmentation_is_unchanged(base, images, monkeypatch):
     assert lowered() == ordinary
 
 
-@pytest.mark.parametrize("strategy", ["sequential", pytest.param("vectorised", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["sequential", "vectorised"])
 def test_a_lane_is_a_solo_run_and_resumes_with_augmentation_on(strategy, make_trials, images):
     """One program for lanes of all strengths, off among them; cut anywhere, it gives the same bits."""
     arms = ({}, ALL_ON, {"augmentation.crop_padding": 1, "augmentation.mixup_alpha": 1.0})

@@ -136,7 +136,12 @@ def test_every_optimizer_is_tested():
     assert set(plugin_names("train.optimizers")) <= {case.split()[0] for case in SETTINGS}
 
 
-@pytest.mark.parametrize("case", SETTINGS)
+QUICKLY = ("sgd", "adam", "adamw")  # the others' programs together take minutes to compile
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in QUICKLY else pytest.param(case, marks=pytest.mark.slow) for case in SETTINGS]
+)
 def test_three_steps_are_bit_for_bit_those_of_optax(case, base, images):
     config = configure(base, case)
     step = make_step(config, images.shapes, images.objective)

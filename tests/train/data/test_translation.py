@@ -296,6 +296,7 @@ def decoded_alone(trained, arrays, lane):
     return np.array(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_what_is_recorded_is_what_each_lane_decodes_alone(trained, split):
     task, _, population, files, states = trained
@@ -328,6 +329,7 @@ def test_references_are_in_the_order_of_the_arrays():
         task.test.open_references(None)
 
 
+@pytest.mark.slow
 def test_metrics_of_sentences_are_those_of_a_loop(trained):
     """Loss and token accuracy of validation against one sentence at a time, each real token once."""
     task, config, _, files, states = trained
@@ -350,11 +352,13 @@ def test_metrics_of_sentences_are_those_of_a_loop(trained):
     assert float(found["validation_token_accuracy"]) == pytest.approx(right / count, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_decoding_compiles_once_for_both_splits(trained):
     *_, population, _, _ = trained
     assert [name for name in population._programs if name.startswith("decode")] == ["decode"]
 
 
+@pytest.mark.slow
 def test_columns_of_decoded_metrics_are_in_the_final_table_alone(trained):
     task, _, _, files, _ = trained
     with files.curves.path.open(newline="") as file:
@@ -364,6 +368,7 @@ def test_columns_of_decoded_metrics_are_in_the_final_table_alone(trained):
     assert files.trials.rows()[0]["data_bleu_signature"] == task.facts["bleu_signature"]
 
 
+@pytest.mark.slow
 def test_beams_decode_as_beam_search_does(trained):
     task, config, _, _, states = trained
     beams = made(buckets=2, beams=3, length_penalty=0.7)
