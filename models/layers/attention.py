@@ -1,11 +1,15 @@
 """Scaled dot-product attention: masks, grouped heads, and the fused kernel of a GPU."""
 
+import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+from models.layers import direct_attention
 
 
 def attention(
@@ -25,7 +29,8 @@ def attention(
     With fewer heads of keys than of queries, consecutive heads of queries share one (Ainslie et al. 2023). Scores
     and softmax have at least 32 bits. What is not to be seen has weight exactly zero; a query that sees
     nothing at all gets zeros. On an NVIDIA GPU, in 16 bits and where nobody wants to see, change or bias the
-    weights, cuDNN's fused kernel computes the same without ever holding them (Dao et al. 2022).
+    weights, cuDNN's fused kernel computes the same without ever holding them (Dao et al. 2022); on a CPU, in
+    32 bits, machine code does it one head at a time (``layers/direct_attention.py``).
 
     Args:
         queries: what each position asks.
@@ -41,6 +46,24 @@ def attention(
     plain = positions is None and bias is None and drop is None and observe is None
     if plain and _fused_kernel_takes(queries, keys, values):
         return _fused(queries, keys, values, causal=causal, mask=mask)
+    if plain and direct_attention.fits(queries, keys, values):
+        real = jnp.full(len(keys), keys.shape[1]) if mask is None else jnp.sum(mask, axis=1)
+        return _direct(queries, keys, values, real.astype(queries.dtype), causal)
+    return _plain(queries, keys, values, causal, mask, positions, bias, drop, observe)
+
+
+def _plain(
+    queries: Array,
+    keys: Array,
+    values: Array,
+    causal: bool,
+    mask: Array | None = None,
+    positions: Array | None = None,
+    bias: Array | None = None,
+    drop: Callable[[Array], Array] | None = None,
+    observe: Callable[[Array], None] | None = None,
+) -> Array:
+    """The same in XLA's operations, with all that it can be asked for."""
     scores = _scores(queries, keys) * (1 / math.sqrt(queries.shape[-1]))
     if bias is not None:
         scores = scores + bias.astype(scores.dtype)
@@ -92,6 +115,43 @@ def _mix(weights: Array, values: Array) -> Float[Array, "batch queries heads val
         return jnp.einsum("bhqk,bkhd->bqhd", weights, values)
     grouped = weights.reshape(batch, groups, heads // groups, time, length)
     return jnp.einsum("bgnqk,bkgd->bqgnd", grouped, values).reshape(batch, time, heads, size)
+
+
+def _direct_forward(queries: Any, keys: Any, values: Any, real: Any, causal: bool) -> tuple[Any, Any]:
+    """Attention and its weights transposed, [batch, heads, keys, queries]; ``real`` are the keys of each sequence."""
+
+    def elsewhere(queries: Array, keys: Array, values: Array, real: Array) -> tuple[Array, Array]:
+        found: list[Array] = []
+        mask = jnp.arange(keys.shape[1], dtype=real.dtype)[None] < real[:, None]
+        out = _plain(queries, keys, values, causal, mask, observe=found.append)
+        return out, jnp.swapaxes(found[0], 2, 3)
+
+    here = functools.partial(direct_attention.value, causal=causal)
+    out, weights = jax.lax.platform_dependent(queries, keys, values, real, cpu=here, default=elsewhere)
+    return out, (queries, keys, values, weights, real)
+
+
+def _direct_backward(causal: bool, residuals: Any, g: Any) -> tuple[Any, ...]:
+    *arrays, real = residuals
+
+    def elsewhere(queries: Array, keys: Array, values: Array, weights: Array, g: Array) -> tuple[Array, Array, Array]:
+        weights = jnp.swapaxes(weights, 2, 3)
+        slopes = jnp.einsum("bqhd,bkhd->bhqk", g, values)
+        slopes = weights * (slopes - jnp.sum(weights * slopes, axis=-1, keepdims=True))
+        slopes = slopes * (1 / math.sqrt(queries.shape[-1]))
+        return (
+            jnp.einsum("bhqk,bkhd->bqhd", slopes, keys),
+            jnp.einsum("bhqk,bqhd->bkhd", slopes, queries),
+            jnp.einsum("bhqk,bqhd->bkhd", weights, g),
+        )
+
+    here = functools.partial(direct_attention.gradients, causal=causal)
+    gradients = jax.lax.platform_dependent(*arrays, g, cpu=here, default=elsewhere)
+    return *gradients, jnp.zeros_like(real)
+
+
+_direct = jax.custom_vjp(lambda *arguments: _direct_forward(*arguments)[0], nondiff_argnums=(4,))
+_direct.defvjp(_direct_forward, _direct_backward)
 
 
 def _fused_kernel_takes(queries: Array, keys: Array, values: Array) -> bool:

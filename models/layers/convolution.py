@@ -27,7 +27,7 @@ def convolve(
     This is cross-correlation, as every deep learning library means by convolution. XLA's own form is
     several times slower on CPU inside a loop, so there it is one of three others: Winograd's
     (``layers/winograd.py``) for many channels, else the direct sum as machine code
-    (``layers/direct.py``), and where the features do not fill the processor's vectors one product of
+    (``layers/direct.py``), and where few features do not fill the processor's vectors one product of
     the matrix of all patches with the kernel (``layers/patches.py``; Chellapilla et al. 2006, "High
     Performance Convolutional Neural Networks for Document Processing", section 4). Elsewhere it is
     XLA's own. With a kernel of one element it is a plain product everywhere.
@@ -149,23 +149,46 @@ def _on_cpu(form: Any, geometry: Geometry) -> Any:
 def _value(x: Any, kernel: Any, geometry: Geometry) -> Any:
     if _is_winograd(x.shape, kernel.shape, geometry, channels=32):
         return winograd.value(x, kernel, geometry.pads)
-    form = direct if native.fits(kernel.shape[-1], x.dtype) else patches
-    return form.value(x, kernel, geometry)
+    features = kernel.shape[-1]
+    form, extra = _form(features, x.dtype)
+    return form.value(x, _widened(kernel, extra), geometry)[..., :features]
 
 
 def _input_gradient(x: Any, kernel: Any, g: Any, geometry: Geometry) -> Any:
     size = x.shape[1:3]
     if geometry.strides == (1, 1):
         return _value(g, patches.flipped(kernel), patches.backwards(size, g.shape[1:3], kernel.shape[:2], geometry))
-    form = direct if native.fits(x.shape[-1], x.dtype) else patches
-    return form.input_gradient(g, kernel, size, geometry)
+    channels = x.shape[-1]
+    form, extra = _form(channels, x.dtype)
+    return form.input_gradient(g, _widened(kernel, extra, axis=2), size, geometry)[..., :channels]
 
 
 def _kernel_gradient(x: Any, kernel: Any, g: Any, geometry: Geometry) -> Any:
     if _is_winograd(x.shape, kernel.shape, geometry, channels=64):
         return winograd.kernel_gradient(x, g, geometry.pads)
-    form = direct if native.fits(g.shape[-1], x.dtype) else patches
-    return form.kernel_gradient(x, g, kernel.shape, geometry)
+    features = g.shape[-1]
+    form, extra = _form(features, x.dtype)
+    shape = (*kernel.shape[:-1], features + extra)
+    return form.kernel_gradient(x, _widened(g, extra), shape, geometry)[..., :features]
+
+
+def _form(features: int, dtype: Any) -> tuple[Any, int]:
+    """The form for results of so many features, and how many more of zeros fill the processor's vectors for it."""
+    if native.fits(features, dtype):
+        return direct, 0
+    if features >= 64 and native.is_available():
+        extra = -features % (native.vector_bytes() // dtype.itemsize)
+        return (direct, extra) if native.fits(features + extra, dtype) else (patches, 0)
+    return patches, 0
+
+
+def _widened(array: Any, extra: int, axis: int = -1) -> Any:
+    """The array with so many zeros more along an axis."""
+    if not extra:
+        return array
+    widths = [(0, 0)] * array.ndim
+    widths[axis] = (0, extra)
+    return jnp.pad(array, widths)
 
 
 def _is_winograd(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], geometry: Geometry, channels: int) -> bool:

@@ -33,10 +33,10 @@ class Embedding(nn.Module):
     ) -> Float[Array, "*batch outputs"]:
         """The vectors of these tokens times a kernel.
 
-        Where the vocabulary is smaller than the sequence, the product is with the whole table, and its
-        rows are gathered: ``(E W)[tokens]`` for ``E[tokens] W``.
+        Where the vocabulary is much smaller than the number of tokens, the product is with the whole table, and
+        its rows are gathered: ``(E W)[tokens]`` for ``E[tokens] W``.
         """
-        if self.vocabulary < tokens.size:
+        if 2 * self.vocabulary <= tokens.size:
             return jnp.take(matmul(self.embedding, kernel), tokens, axis=0)
         return matmul(self(tokens), kernel)
 

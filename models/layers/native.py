@@ -118,6 +118,27 @@ class Body:
         self.ir.cbranch(self.ir.icmp_signed("<", following, self.integer(stop)), start, end)
         self.ir.position_at_end(end)
 
+    @contextlib.contextmanager
+    def span(self, start: Any, stop: Any) -> Iterator[Any]:
+        """The body of a loop over start, start + 1, ... below ``stop``; none where there are no such indices."""
+        with self.blocks(self.ir.sub(self.integer(stop), self.integer(start))) as index:
+            yield self.ir.add(self.integer(start), index)
+
+    @contextlib.contextmanager
+    def blocks(self, stop: Any, step: int = 1) -> Iterator[Any]:
+        """The same as :meth:`loop`, where ``stop`` may be 0 or less: then it is left out."""
+        with self.ir.if_then(self.ir.icmp_signed(">", self.integer(stop), self.integer(0))), self.loop(stop, step) as i:
+            yield i
+
+    @contextlib.contextmanager
+    def covering(self, total: Any, step: int) -> Iterator[Any]:
+        """The body of a loop over the starts of blocks of ``step`` that cover 0 to ``total``, which is no less.
+
+        The last block ends there, and overlaps the one before it where it must.
+        """
+        with self.loop(total, step) as start:
+            yield self.least(start, self.ir.sub(self.integer(total), self.integer(step)))
+
     def least(self, a: Any, b: Any) -> Any:
         """The lesser of two indices."""
         a, b = self.integer(a), self.integer(b)
@@ -135,19 +156,71 @@ class Body:
 
     def spread(self, pointer: Any, *terms: tuple[Any, int]) -> Any:
         """A vector that holds the one element there in every lane."""
-        types, undefined = self._types, self._types.Constant(self.vector, self._types.Undefined)
-        element = self.ir.load(self.shifted(pointer, *terms))
+        return self._in_all_lanes(self.ir.load(self.shifted(pointer, *terms)), self.vector)
+
+    def _in_all_lanes(self, element: Any, kind: Any) -> Any:
+        types, undefined = self._types, self._types.Constant(kind, self._types.Undefined)
         one = self.ir.insert_element(undefined, element, types.IntType(32)(0))
         first = types.Constant(types.VectorType(types.IntType(32), self.lanes), [0] * self.lanes)
         return self.ir.shuffle_vector(one, undefined, first)
 
     def zero(self) -> Any:
         """A vector of zeros."""
-        return self._types.Constant(self.vector, [0.0] * self.lanes)
+        return self.constant(0.0)
+
+    def constant(self, value: float) -> Any:
+        """A vector that holds this number in every lane, rounded to the elements' type."""
+        if isinstance(self._element, self._types.FloatType):
+            value = float(np.float32(value))
+        return self._types.Constant(self.vector, [value] * self.lanes)
 
     def maximum(self, a: Any, b: Any) -> Any:
         """The greater element in each lane; NaN where one of them is."""
         return self.ir.call(self._intrinsic("maximum", 2), [a, b])
+
+    def no_less(self, a: Any, bound: Any) -> Any:
+        """``a`` unless the bound is greater: one instruction, unlike :meth:`maximum`. A NaN in ``a`` stays."""
+        return self.ir.select(self.ir.fcmp_ordered(">", bound, a), bound, a)
+
+    def no_more(self, a: Any, bound: Any) -> Any:
+        """``a`` unless the bound is less. A NaN in ``a`` stays."""
+        return self.ir.select(self.ir.fcmp_ordered("<", bound, a), bound, a)
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        """``a * b + c``, rounded once where the processor can."""
+        return self.ir.call(self._intrinsic("fmuladd", 3), [a, b, c])
+
+    def nearest(self, x: Any) -> Any:
+        """The nearest integers, as numbers."""
+        return self.ir.call(self._intrinsic("rint", 1), [x])
+
+    def power_of_two(self, exponent: Any) -> Any:
+        """``2 ** exponent`` in single precision, of integers as numbers: they become the bits of the exponent."""
+        kind = self._types.VectorType(self._types.IntType(32), self.lanes)
+        whole = self.ir.fptosi(exponent, kind)
+        biased = self.ir.add(whole, self._types.Constant(kind, [127] * self.lanes))
+        return self.ir.bitcast(self.ir.shl(biased, self._types.Constant(kind, [23] * self.lanes)), self.vector)
+
+    def reaches(self, first: Any, bound: Any) -> Any:
+        """In which lanes ``first``, ``first`` + 1, ... is not less than ``bound``."""
+        number = self._types.IntType(32)
+        kind = self._types.VectorType(number, self.lanes)
+        difference = self.ir.trunc(self.ir.sub(self.integer(bound), self.integer(first)), number)
+        lanes = self._types.Constant(kind, list(range(self.lanes)))
+        return self.ir.icmp_signed(">=", lanes, self._in_all_lanes(difference, kind))
+
+    def transposed(self, rows: Sequence[Any]) -> list[Any]:
+        """The columns of as many vectors as a vector has lanes: rounds of a perfect shuffle."""
+        half, rows = self.lanes // 2, list(rows)
+        kind = self._types.VectorType(self._types.IntType(32), self.lanes)
+        for _ in range(self.lanes.bit_length() - 1):
+            mixed = []
+            for upper, lower in zip(rows[:half], rows[half:], strict=True):
+                for start in (0, half):
+                    order = [place for i in range(start, start + half) for place in (i, i + self.lanes)]
+                    mixed.append(self.ir.shuffle_vector(upper, lower, self._types.Constant(kind, order)))
+            rows = mixed
+        return rows
 
     def accumulators(self, count: int) -> list[Any]:
         """Variables of vectors, zero at first, which the compiler keeps in registers."""
@@ -158,8 +231,7 @@ class Body:
 
     def add_product(self, accumulator: Any, a: Any, b: Any) -> None:
         """Add ``a * b`` to an accumulator, rounded once where the processor can."""
-        total = self.ir.call(self._intrinsic("fmuladd", 3), [a, b, self.ir.load(accumulator)])
-        self.ir.store(total, accumulator)
+        self.ir.store(self.multiply_add(a, b, self.ir.load(accumulator)), accumulator)
 
     def clear(self, pointer: Any, count: int) -> None:
         """Write zeros."""
@@ -173,14 +245,17 @@ class Body:
         function = self._memory("memcpy", [byte.as_pointer()] * 2)
         self._call_memory(function, [destination, source], [], count)
 
-    def function(self, name: str, arguments: int, counts: int = 0) -> "Body":
-        """The body of another function, of so many pointers and then so many 64-bit numbers; see :meth:`call`."""
+    def function(self, name: str, arguments: int, counts: int = 0, *, aliased: bool = False) -> "Body":
+        """The body of another function, of so many pointers and then so many 64-bit numbers; see :meth:`call`.
+
+        What is written through one pointer must not be read through another, unless they are ``aliased``.
+        """
         types = self._types
         kinds = [self._element.as_pointer()] * arguments + [types.IntType(64)] * counts
         function = types.Function(self._module, types.FunctionType(types.VoidType(), kinds), name)
         function.linkage = "internal"
         function.attributes.add("noinline")
-        for argument in function.args[:arguments]:
+        for argument in function.args[: 0 if aliased else arguments]:
             argument.add_attribute("noalias")
         return Body(self._module, function, self._element)
 

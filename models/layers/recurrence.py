@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from models.layers import direct_recurrence
 from models.layers.dense import matmul
 
 Sequence = Float[Array, "time batch hidden"]
@@ -209,7 +210,7 @@ def lstm(
         initial: ``(h_0, c_0)``; zero where it is None.
         keep: factor of ``h_{t-1}`` in the product.
     """
-    return lstm_with_gates(projected, kernel, initial, keep)[0]
+    return _lstm_residuals(projected, kernel, initial, keep)[0]
 
 
 @jax.custom_vjp
@@ -223,7 +224,7 @@ def lstm_with_cells(
 
     A function of its own, so that the gradient of :func:`lstm` has no gradient of cells to add.
     """
-    return lstm_with_gates(projected, kernel, initial, keep)[:2]
+    return _lstm_residuals(projected, kernel, initial, keep)[:2]
 
 
 def lstm_step(c: Any, sums: Any) -> tuple[Any, Any]:
@@ -249,7 +250,19 @@ def lstm_with_gates(projected: Any, kernel: Any, initial: Any, keep: Any) -> tup
 
 
 def _lstm_residuals(projected: Any, kernel: Any, initial: Any, keep: Any) -> tuple[Any, ...]:
-    return *lstm_with_gates(projected, kernel, initial, keep), kernel, initial, keep, projected[:0]
+    if direct_recurrence.fits(projected, kernel):
+        first = (_zero(projected, kernel),) * 2 if initial is None else initial
+        operands = (projected, kernel, *first, *([] if keep is None else [keep]))
+        found = jax.lax.platform_dependent(*operands, cpu=direct_recurrence.lstm, default=_lstm_side_by_side)
+    else:
+        found = lstm_with_gates(projected, kernel, initial, keep)
+    return *found, kernel, initial, keep, projected[:0]
+
+
+def _lstm_side_by_side(projected: Any, kernel: Any, h: Any, c: Any, keep: Any = None) -> tuple[Any, Any, Any]:
+    """States and cells of :func:`lstm`, and its gates in one array [time, batch, gates]."""
+    states, cells, gates = lstm_with_gates(projected, kernel, (h, c), keep)
+    return states, cells, jnp.concatenate(gates, axis=-1)
 
 
 def _lstm_forward(projected: Any, kernel: Any, initial: Any, keep: Any) -> tuple[Any, Any]:
@@ -270,7 +283,37 @@ def _lstm_with_cells_backward(residuals: Any, g: Any) -> tuple[Any, Any, Any, No
     """The gradient; that of the cells is None where no cell was given out."""
     states, cells, gates, kernel, initial, keep, empty = residuals
     h_0, c_0 = (None, None) if initial is None else initial
-    zero = jnp.zeros_like(states[0])
+    if isinstance(gates, list):
+        dz, first = _lstm_gates_backward(g, cells, gates, kernel, c_0, keep, empty.dtype)
+    else:
+        g, g_cells = g
+        others = [array for array in (g_cells, keep) if array is not None]
+        before = jnp.zeros_like(cells[0]) if c_0 is None else c_0
+        here = functools.partial(direct_recurrence.lstm_gradient, with_cells=g_cells is not None)
+        elsewhere = functools.partial(_lstm_gates_backward_elsewhere, with_cells=g_cells is not None)
+        operands = (g, cells, gates, kernel, before, *others)
+        dz, *first = jax.lax.platform_dependent(*operands, cpu=here, default=elsewhere)
+    dkernel = kernel_gradient(_kept(previous(states, h_0), _in_time(keep)), dz, kernel)
+    dinitial = None if initial is None else tuple(map(_cotangent, first, initial))
+    return dz, dkernel, dinitial, None
+
+
+def _lstm_gates_backward_elsewhere(
+    g: Any, cells: Any, gates: Any, kernel: Any, c_0: Any, *others: Any, with_cells: bool
+) -> tuple[Any, Any, Any]:
+    """The same as :func:`models.layers.direct_recurrence.lstm_gradient`."""
+    g_cells = others[0] if with_cells else None
+    keep = others[-1] if len(others) > with_cells else None
+    parts = jnp.split(gates, 4, axis=-1)
+    dz, first = _lstm_gates_backward((g, g_cells), cells, parts, kernel, c_0, keep, gates.dtype)
+    return dz, *first
+
+
+def _lstm_gates_backward(
+    g: Any, cells: Any, gates: Any, kernel: Any, c_0: Any, keep: Any, dtype: Any
+) -> tuple[Any, tuple[Any, Any]]:
+    """Gradients of the sums at the gates, and of the first state and cell."""
+    zero = jnp.zeros_like(cells[0])
     transposed = kernel.T
 
     def step(carry: Any, at: Any) -> tuple[Any, Any]:
@@ -283,13 +326,11 @@ def _lstm_with_cells_backward(residuals: Any, g: Any) -> tuple[Any, Any, Any, No
         dc = dc + dh * o * (1 - squashed * squashed)
         di, df, dg = dc * g * i * (1 - i), dc * c_before * f * (1 - f), dc * i * (1 - g * g)
         dz = jnp.concatenate([di, df, dg, do], axis=-1)
-        return (_kept(_product(dz, transposed), keep), dc * f), dz.astype(empty.dtype)
+        return (_kept(_product(dz, transposed), keep), dc * f), dz.astype(dtype)
 
     scanned = (g, cells, previous(cells, c_0), *gates)
     first, dz = jax.lax.scan(step, (zero, zero), scanned, reverse=True)
-    dkernel = kernel_gradient(_kept(previous(states, h_0), _in_time(keep)), dz, kernel)
-    dinitial = None if initial is None else tuple(map(_cotangent, first, initial))
-    return dz, dkernel, dinitial, None
+    return dz, first
 
 
 lstm.defvjp(_lstm_forward, _lstm_backward)

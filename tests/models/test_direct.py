@@ -157,25 +157,25 @@ def test_a_program_from_the_cache_still_finds_it():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("side", [1, 2, 3])
+@pytest.mark.parametrize(("side", "width"), [(1, 1), (2, 2), (3, 3), (1, 2)])
 @pytest.mark.parametrize("size", [(6, 6), (7, 11), (3, 4)])
-def test_maxima_of_windows_are_bit_for_bit_those_of_the_other_form(size, side, dtype):
+def test_maxima_of_windows_are_bit_for_bit_those_of_the_other_form(size, side, width, dtype):
     """Small integers, so that many elements of a window are equal."""
     with jax.enable_x64(True):
         channels = 3 * native.vector_bytes() // np.dtype(dtype).itemsize
         generator = np.random.default_rng(0)
         x = jnp.asarray(generator.integers(-2, 3, (4, *size, channels)), dtype)
-        windows = pooling._Windows(side, side, pooling.NO_PADS)
+        windows = pooling._Windows((side, width), (side, width), ((0, 0), (0, 0)))
         g = draw(1, (4, *windows.count(size), channels), dtype)
-        value = jax.jit(lambda x: direct_pooling.value(x, side))(x)
+        value = jax.jit(lambda x: direct_pooling.value(x, (side, width)))(x)
         np.testing.assert_array_equal(value, pooling._max(windows, x))
-        gradient = jax.jit(lambda x, g: direct_pooling.gradient(x, g, side))(x, g)
+        gradient = jax.jit(lambda x, g: direct_pooling.gradient(x, g, (side, width)))(x, g)
         np.testing.assert_array_equal(gradient, pooling._max_gradient(windows, x, g))
 
 
 def test_the_maximum_of_a_window_with_nan_is_nan():
     x = draw(0, (1, 4, 4, 16)).at[0, 1, 2, 3].set(jnp.nan)
-    value = jax.jit(lambda x: direct_pooling.value(x, 2))(x)
+    value = jax.jit(lambda x: direct_pooling.value(x, (2, 2)))(x)
     assert np.argwhere(np.isnan(value)).tolist() == [[0, 0, 1, 3]]
     program = jax.jit(jax.grad(lambda x: pooling.max_pool(x).sum())).lower(x).as_text()
     assert "paribus_" in program
@@ -191,3 +191,20 @@ def test_transposed_product_is_the_product(rows, inputs, multiple, dtype):
         g = draw(1, (rows, multiple * native.vector_bytes() // np.dtype(dtype).itemsize), dtype)
         expected = np.asarray(x, np.float64).T @ np.asarray(g, np.float64)
         assert_close(jax.jit(direct.transposed_product)(x, g), expected, dtype)
+
+
+@pytest.mark.parametrize("features", [100, 77])
+def test_features_that_do_not_fill_vectors_are_filled_with_zeros(features):
+    """Many features: machine code with some zeros; the result is that of the patches."""
+    geometry = Geometry((1, 1), ((1, 0), (0, 2)), (1, 1))
+    x, kernel, size = draw(0, (2, 1, 9, 100)), draw(1, (2, 3, 100, features)), (1, 9)
+    g = draw(2, (2, *geometry.out_size(size, (2, 3)), features))
+    assert "paribus_" in jax.jit(convolution.convolve).lower(x[:, 0], kernel[0]).as_text()
+    strided = Geometry((1, 2), geometry.pads, (1, 1))
+    half = g[:, :, ::2]
+    for found, expected in (
+        (convolution._value(x, kernel, geometry), patches.value(x, kernel, geometry)),
+        (convolution._input_gradient(x, kernel, half, strided), patches.input_gradient(half, kernel, size, strided)),
+        (convolution._kernel_gradient(x, kernel, g, geometry), patches.kernel_gradient(x, g, kernel.shape, geometry)),
+    ):
+        assert_close(found, np.asarray(expected), "float32")

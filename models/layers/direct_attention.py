@@ -1,0 +1,255 @@
+"""Attention as machine code for the CPU: one head at a time, so that its scores stay in the processor's caches.
+
+XLA keeps the scores of all heads in memory between the two products, the softmax and their gradients, and writes
+queries, keys and values out in another order for its products of many matrices. Here they are read where they lie.
+
+Weights are kept transposed, [batch, heads, keys, queries]: a vector holds neighbouring queries, so that maxima and
+sums over keys need no exchange between the lanes of a vector. Only for single precision.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from models.layers import native, vector_functions
+from models.layers.native import Body
+from models.layers.products import product_tile, vectors_of
+
+ROWS = 4
+"""Rows of a tile of a product: with two vectors each, as many sums as hide the time that a sum takes."""
+
+
+class _Sizes(NamedTuple):
+    batch: int
+    queries: int
+    keys: int
+    heads: int
+    key: int
+    value: int
+    causal: bool
+    width: int
+    """Queries in a block: one or two vectors."""
+
+
+def fits(queries: Any, keys: Any, values: Any) -> bool:
+    """Whether the machine code can be made for arrays of these shapes and types."""
+    kinds = {array.dtype for array in (queries, keys, values)}
+    heads = {array.shape[2] for array in (queries, keys, values)}
+    if kinds != {np.dtype(np.float32)} or len(heads) > 1 or not native.is_available():
+        return False
+    lanes = native.vector_bytes() // 4
+    sizes = queries.shape[-1], values.shape[-1]
+    return queries.shape[1] >= lanes and keys.shape[1] >= ROWS and not any(size % lanes for size in sizes)
+
+
+def value(queries: Any, keys: Any, values: Any, lengths: Any, *, causal: bool) -> tuple[Any, Any]:
+    """``softmax(Q K^T / sqrt(key_size)) V``, and the weights transposed: [batch, heads, keys, queries].
+
+    Args:
+        queries: [batch, queries, heads, key_size].
+        keys: [batch, keys, heads, key_size].
+        values: [batch, keys, heads, value_size].
+        lengths: real keys of each sequence, as numbers of the type of the others.
+        causal: query t sees keys up to t only.
+    """
+    sizes = _sizes(queries, keys, values, causal)
+    weights_shape = (sizes.batch, sizes.heads, sizes.keys, sizes.queries)
+    shapes = ((*queries.shape[:3], sizes.value), weights_shape, (sizes.key * sizes.queries,))
+    write = functools.partial(_write_value, sizes)
+    out, weights, _ = native.call(("attention", *sizes), write, (queries, keys, values, lengths), shapes)
+    return out, weights
+
+
+def gradients(queries: Any, keys: Any, values: Any, weights: Any, g: Any, *, causal: bool) -> tuple[Any, Any, Any]:
+    """The gradients of queries, keys and values, given that of the result and the transposed weights."""
+    sizes = _sizes(queries, keys, values, causal)
+    scratch = ((sizes.value * sizes.queries,), (sizes.keys * sizes.queries,))
+    shapes = (queries.shape, keys.shape, values.shape, *scratch)
+    write = functools.partial(_write_gradients, sizes)
+    return tuple(native.call(("attention_gradients", *sizes), write, (queries, keys, values, weights, g), shapes)[:3])
+
+
+def _sizes(queries: Any, keys: Any, values: Any, causal: bool) -> _Sizes:
+    batch, count, heads, key = queries.shape
+    lanes = native.vector_bytes() // 4
+    width = lanes * (2 if count >= 2 * lanes else 1)
+    return _Sizes(batch, count, keys.shape[1], heads, key, values.shape[-1], causal, width)
+
+
+def _write_value(sizes: _Sizes, body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
+    (queries, keys, values, lengths), (out, weights, scratch) = operands, results
+    heads, vectors = sizes.heads, sizes.width // body.lanes
+    transpose = _transpose(body, "transpose", sizes.queries, heads * sizes.key, sizes.key, 1 / math.sqrt(sizes.key))
+    scores = _scores(body, sizes, vectors, sizes.key)
+    softmax = _softmax(body, sizes, vectors)
+    mix = _by_rows(body, "mix", sizes.width, sizes.value, left=(1, sizes.queries), stride=heads * sizes.value)
+    with body.loop(sizes.batch) as n:
+        length = body.ir.fptosi(body.ir.load(body.shifted(lengths, (n, 1))), body.integer(0).type)
+        with body.loop(heads) as head:
+            asked = body.shifted(queries, (n, sizes.queries * heads * sizes.key), (head, sizes.key))
+            offered = body.shifted(keys, (n, sizes.keys * heads * sizes.key), (head, sizes.key))
+            given = body.shifted(values, (n, sizes.keys * heads * sizes.value), (head, sizes.value))
+            mixed = body.shifted(out, (n, sizes.queries * heads * sizes.value), (head, sizes.value))
+            own = body.shifted(weights, (n, heads * sizes.keys * sizes.queries), (head, sizes.keys * sizes.queries))
+            body.call(transpose, [asked, scratch])
+            with body.covering(sizes.queries, sizes.width) as first:
+                bound = _bound(body, sizes, first)
+                seen = body.least(length, bound)
+                block = body.shifted(own, (first, 1))
+                with body.covering(bound, ROWS) as key:
+                    place = body.shifted(offered, (key, heads * sizes.key))
+                    into = body.shifted(block, (key, sizes.queries))
+                    body.call(scores, [place, body.shifted(scratch, (first, 1)), into, body.integer(sizes.key)])
+                body.call(softmax, [block, first, seen])
+                # With nothing to be seen the first weight is zero.
+                count = body.ir.select(body.ir.icmp_signed(">", seen, body.integer(0)), seen, body.integer(1))
+                mix(block, given, body.shifted(mixed, (first, heads * sizes.value)), count)
+
+
+def _write_gradients(sizes: _Sizes, body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
+    (queries, keys, values, weights, g), (dqueries, dkeys, dvalues, scratch, dscores) = operands, results
+    heads, vectors = sizes.heads, sizes.width // body.lanes
+    transpose = _transpose(body, "transpose", sizes.queries, heads * sizes.value, sizes.value, 1.0)
+    slopes = _scores(body, sizes, vectors, sizes.value)
+    through = _softmax_gradient(body, sizes, vectors)
+    key_step, value_step = heads * sizes.key, heads * sizes.value
+    by_query = _by_rows(body, "by_query", sizes.width, sizes.key, left=(1, sizes.queries), stride=key_step)
+    to_keys = _by_rows(body, "to_keys", ROWS, sizes.key, left=(sizes.queries, 1), stride=key_step)
+    to_values = _by_rows(body, "to_values", ROWS, sizes.value, left=(sizes.queries, 1), stride=value_step)
+    with body.loop(sizes.batch) as n, body.loop(heads) as head:
+        by_queries = (n, sizes.queries * key_step), (head, sizes.key)
+        by_keys = (n, sizes.keys * key_step), (head, sizes.key)
+        by_values = (n, sizes.keys * value_step), (head, sizes.value)
+        own = body.shifted(weights, (n, heads * sizes.keys * sizes.queries), (head, sizes.keys * sizes.queries))
+        slope = body.shifted(g, (n, sizes.queries * value_step), (head, sizes.value))
+        body.call(transpose, [slope, scratch])
+        with body.covering(sizes.queries, sizes.width) as first:
+            bound = _bound(body, sizes, first)
+            block = body.shifted(dscores, (first, 1))
+            with body.covering(bound, ROWS) as key:
+                place = body.shifted(values, *by_values, (key, value_step))
+                into = body.shifted(block, (key, sizes.queries))
+                body.call(slopes, [place, body.shifted(scratch, (first, 1)), into, body.integer(sizes.value)])
+            body.call(through, [body.shifted(own, (first, 1)), block, bound])
+            into = body.shifted(dqueries, *by_queries, (first, key_step))
+            by_query(block, body.shifted(keys, *by_keys), into, bound)
+        with body.covering(sizes.keys, ROWS) as key:
+            # A causal query before a key has no weight there.
+            start = body.least(key, sizes.queries - 1) if sizes.causal else body.integer(0)
+            count = body.ir.sub(body.integer(sizes.queries), start)
+            row = (key, sizes.queries), (start, 1)
+            asked = body.shifted(queries, *by_queries, (start, key_step))
+            to_keys(body.shifted(dscores, *row), asked, body.shifted(dkeys, *by_keys, (key, key_step)), count)
+            given = body.shifted(slope, (start, value_step))
+            to_values(body.shifted(own, *row), given, body.shifted(dvalues, *by_values, (key, value_step)), count)
+
+
+def _bound(body: Body, sizes: _Sizes, first: Any) -> Any:
+    """Keys that a block of queries may see, were all of them real."""
+    if not sizes.causal:
+        return body.integer(sizes.keys)
+    return body.least(body.ir.add(first, body.integer(max(sizes.width, ROWS))), sizes.keys)
+
+
+def _scores(body: Body, sizes: _Sizes, vectors: int, size: int) -> Body:
+    """A tile of the product of a matrix [keys, heads * size] with one that is transposed: [size, queries]."""
+    steps = (sizes.heads * size, 1)
+    return product_tile(body, "scores", ROWS, vectors, left=steps, right=sizes.queries, out=sizes.queries)
+
+
+def _by_rows(body: Body, name: str, rows: int, size: int, *, left: tuple[int, int], stride: int) -> Any:
+    """A function that writes the product of ``rows`` rows with a matrix [count, size], tile by tile."""
+    vectors = vectors_of(size, body.lanes)
+    tile = product_tile(body, name, ROWS, vectors, left=left, right=stride, out=stride)
+
+    def write(left_at: Any, right_at: Any, out_at: Any, count: Any) -> None:
+        for row in range(0, rows, ROWS):
+            for column in range(0, size, vectors * body.lanes):
+                rows_at = body.shifted(left_at, (row * left[0], 1))
+                into = body.shifted(out_at, (row * stride + column, 1))
+                body.call(tile, [rows_at, body.shifted(right_at, (column, 1)), into, count])
+
+    return write
+
+
+def _transpose(body: Body, name: str, rows: int, step: int, size: int, factor: float) -> Body:
+    """A function from rows [rows, size], ``step`` elements apart, to ``factor`` times their transpose [size, rows]."""
+    part = body.function(name, 2)
+    source, out = part.arguments
+    with part.covering(rows, part.lanes) as row, part.loop(size, part.lanes) as column:
+        lines = [part.load(source, (row, step), (column, 1), (i * step, 1)) for i in range(part.lanes)]
+        for i, line in enumerate(part.transposed(lines)):
+            part.store(part.ir.fmul(line, part.constant(factor)), out, (column, rows), (row, 1), (i * rows, 1))
+    part.ir.ret_void()
+    return part
+
+
+def _softmax(body: Body, sizes: _Sizes, vectors: int) -> Body:
+    """A function ``(scores of a block of queries, number of the first, keys seen)``: the weights in their place."""
+    part = body.function("softmax", 1, counts=2)
+    scores, first, seen = part.arguments
+    largest, total = part.accumulators(vectors), part.accumulators(vectors)
+    lowest = part.constant(float(np.finfo(np.float32).min))
+    for v in range(vectors):
+        part.ir.store(lowest, largest[v])
+
+    def place(key: Any, v: int) -> tuple[Any, ...]:
+        return (key, sizes.queries), (v * part.lanes, 1)
+
+    def visible(key: Any, v: int, value: Any, other: Any) -> Any:
+        if not sizes.causal:
+            return value
+        own = part.ir.add(first, part.integer(v * part.lanes))
+        return part.ir.select(part.reaches(own, key), value, other)
+
+    with part.span(0, seen) as key:
+        for v in range(vectors):
+            score = visible(key, v, part.load(scores, *place(key, v)), lowest)
+            part.ir.store(part.no_less(score, part.ir.load(largest[v])), largest[v])
+    with part.span(0, seen) as key:
+        for v in range(vectors):
+            score = part.ir.fsub(part.load(scores, *place(key, v)), part.ir.load(largest[v]))
+            weight = visible(key, v, vector_functions.exp(part, score), part.zero())
+            part.store(weight, scores, *place(key, v))
+            part.ir.store(part.ir.fadd(part.ir.load(total[v]), weight), total[v])
+    factors = [part.ir.fdiv(part.constant(1.0), part.ir.load(total[v])) for v in range(vectors)]
+    with part.span(0, seen) as key:
+        for v, factor in enumerate(factors):
+            part.store(part.ir.fmul(part.load(scores, *place(key, v)), factor), scores, *place(key, v))
+    with part.span(seen, sizes.keys) as key:
+        for v in range(vectors):
+            part.store(part.zero(), scores, *place(key, v))
+    part.ir.ret_void()
+    return part
+
+
+def _softmax_gradient(body: Body, sizes: _Sizes, vectors: int) -> Body:
+    """A function ``(weights of a block, gradients of the weights, keys)``: the gradients of the scores in their place.
+
+    ``p (dp - sum over keys of p dp) / sqrt(key_size)``; zero behind the keys that are given.
+    """
+    part = body.function("softmax_gradient", 2, counts=1)
+    weights, slopes, keys = part.arguments
+    totals = part.accumulators(vectors)
+
+    def place(key: Any, v: int) -> tuple[Any, ...]:
+        return (key, sizes.queries), (v * part.lanes, 1)
+
+    with part.span(0, keys) as key:
+        for v in range(vectors):
+            part.add_product(totals[v], part.load(weights, *place(key, v)), part.load(slopes, *place(key, v)))
+    factor = part.constant(1 / math.sqrt(sizes.key))
+    sums = [part.ir.load(total) for total in totals]
+    with part.span(0, keys) as key:
+        for v in range(vectors):
+            centred = part.ir.fsub(part.load(slopes, *place(key, v)), sums[v])
+            weight = part.ir.fmul(part.load(weights, *place(key, v)), factor)
+            part.store(part.ir.fmul(weight, centred), slopes, *place(key, v))
+    with part.span(keys, sizes.keys) as key:
+        for v in range(vectors):
+            part.store(part.zero(), slopes, *place(key, v))
+    part.ir.ret_void()
+    return part
