@@ -1,4 +1,4 @@
-"""The plain convolutional network: stages of convolutions and pooling, then dense layers."""
+"""The plain convolutional network of images and signals: stages of convolutions and pooling, then dense layers."""
 
 import dataclasses
 import itertools
@@ -9,6 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from models.base import BadInput, Configuration, Shapes, Static, Traced, check_divides
+from models.inputs import Padded, filled
 from models.layers.activations import activation
 from models.layers.convolution import Conv
 from models.layers.dense import Dense
@@ -20,7 +21,7 @@ from models.layers.recording import record
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(Configuration):
-    """A plain convolutional network.
+    """A plain convolutional network, over height and width of images or over the time of signals.
 
     LeNet-5 (LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition", section
     II.B) is nearly ``channels=(6, 16), kernel_size=5, padding="valid", pooling="average",
@@ -34,16 +35,16 @@ class Config(Configuration):
     Attributes:
         channels: output channels of each stage's convolutions.
         convolutions: number of convolutions in each stage; one number serves every stage.
-        kernel_size: side of the kernels in pixels.
-        padding: ``same`` keeps height and width with zeros around; ``valid`` does not pad.
-        pooling: what ends a stage and halves height and width: ``max``, ``average`` or ``none``.
+        kernel_size: side of the kernels in pixels, or their length in points of time.
+        padding: ``same`` keeps height and width (or the length) with zeros around; ``valid`` does not pad.
+        pooling: what ends a stage and halves height and width (or the length): ``max``, ``average`` or ``none``.
         activation: nonlinearity after each convolution and each hidden dense layer.
         normalisation: between each convolution and its nonlinearity: ``batch`` (Ioffe and Szegedy
             2015), ``group`` (Wu and He 2018), ``layer`` (Ba et al. 2016) or ``none``. Convolutions
             have a bias without it only, since it brings its own.
         norm_groups: groups of ``group``; must divide every number of channels. Wu and He take 32.
         norm_momentum: of the running averages of ``batch``: ``r <- m r + (1 - m) batch``.
-        global_pooling: average each channel over the image before the dense layers (Lin et al.
+        global_pooling: average each channel over the image or the time before the dense layers (Lin et al.
             2014, section 3.2).
         width: units of the first hidden dense layer; 0 leaves it out.
         further_widths: units of hidden dense layers after that.
@@ -85,7 +86,7 @@ class Config(Configuration):
 
     @property
     def smallest_size(self) -> int:
-        """The least height and width of images that the stages leave a pixel of."""
+        """The least height and width of images, or length of signals, that the stages leave a pixel of."""
         size = 1
         for convolutions in reversed(self.stages):
             size *= 1 if self.pooling == "none" else 2
@@ -103,6 +104,9 @@ class CNN(nn.Module):
     and so does that of the logits. Biases begin at 0. Dropout (Srivastava et al. 2014, JMLR 15,
     section 4) applies to the inputs of the dense layers.
 
+    A signal is convolved and pooled over time. One that ends in padding is a signal that ends in zeros: what stands
+    there has no effect, but how much of it there is does, as the number of inputs of the dense layers is fixed.
+
     Attributes:
         config: sizes and defaults.
         outputs: number of logits.
@@ -113,9 +117,9 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(
-        self, inputs: Float[Array, "batch height width channels"], *, train: bool, hyperparameters: Mapping[str, Any]
+        self, inputs: Float[Array, "batch *size channels"] | Padded, *, train: bool, hyperparameters: Mapping[str, Any]
     ) -> Float[Array, "batch outputs"]:
-        """Logits of images."""
+        """Logits of images [batch, height, width, channels] or signals [batch, time, channels]."""
         config = self.config
         rate = hyperparameters.get("dropout_rate", config.dropout_rate)
         momentum = hyperparameters.get("norm_momentum", config.norm_momentum)
@@ -123,12 +127,12 @@ class CNN(nn.Module):
         pool = {"max": max_pool, "average": average_pool, "none": lambda x: x}[config.pooling]
         initializers = nn.initializers
         kernel_init = initializers.lecun_normal() if config.activation == "tanh" else initializers.he_normal()
-        x, numbers = inputs, itertools.count()
+        x, numbers = filled(inputs), itertools.count()
         for stage, (features, convolutions) in enumerate(zip(config.channels, config.stages, strict=True)):
             for number in itertools.islice(numbers, convolutions):
                 x = Conv(
                     features,
-                    (config.kernel_size, config.kernel_size),
+                    (config.kernel_size,) * (x.ndim - 2),
                     padding="SAME" if config.padding == "same" else "VALID",
                     use_bias=config.normalisation == "none",
                     kernel_init=kernel_init,
@@ -149,34 +153,38 @@ class CNN(nn.Module):
 
 
 def build(config: Config, shapes: Shapes) -> nn.Module:
-    """The network for a task of these shapes.
+    """The network for a task of these shapes: images (height, width, channels) or signals (time, channels).
 
     Raises:
-        BadInput: the inputs are no images or too small for the stages, or the task wants an output
-            for every position.
+        BadInput: the inputs are neither or too small for the stages, or the task wants an output for every position.
     """
-    check_images("cnn", shapes)
-    if min(shapes.inputs[:2]) < config.smallest_size:
+    check_images("cnn", shapes, signals=True)
+    size = shapes.inputs[:-1]
+    if min(size) < config.smallest_size:
+        kind, least = (
+            ("images", f"{config.smallest_size}x{config.smallest_size} pixels")
+            if len(size) == 2
+            else ("signals", f"{config.smallest_size} points")
+        )
         raise BadInput(
-            f"channels={config.channels} with pooling={config.pooling!r} and padding={config.padding!r} take images of "
-            f"at least {config.smallest_size}x{config.smallest_size} pixels; "
-            f"images of this task have {shapes.inputs[0]}x{shapes.inputs[1]}"
+            f"channels={config.channels} with pooling={config.pooling!r} and padding={config.padding!r} take {kind} of "
+            f"at least {least}; {kind} of this task have {'x'.join(map(str, size))}"
         )
     return CNN(config, shapes.outputs)
 
 
-def check_images(family: str, shapes: Shapes) -> None:
-    """Refuse tasks that are not images with one output each.
+def check_images(family: str, shapes: Shapes, *, signals: bool = False) -> None:
+    """Refuse tasks that are not images, or signals where the family takes them, with one output each.
 
     Raises:
         BadInput: the inputs are no images, or the task wants an output for every position.
     """
     if shapes.vocabulary is not None:
         raise BadInput(f"model {family!r} takes images, and this task gives tokens; rnn and transformer take tokens")
-    if len(shapes.inputs) != 3:
+    if len(shapes.inputs) not in ((2, 3) if signals else (3,)):
         raise BadInput(
-            f"model {family!r} takes images (height, width, channels), and inputs of this task have shape "
-            f"{shapes.inputs}; mlp takes real inputs of any shape"
+            f"model {family!r} takes images (height, width, channels){' and signals (time, channels)' * signals}, and "
+            f"inputs of this task have shape {shapes.inputs}; mlp takes real inputs of any shape"
         )
     if shapes.per_position:
         raise BadInput(

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Num
 
 
@@ -34,3 +35,11 @@ class Pair(NamedTuple):
 def unpad(inputs: Array | Padded) -> tuple[Array, Array | None]:
     """The values and the mask of inputs; the mask is None where every position is real."""
     return (inputs.values, inputs.mask) if isinstance(inputs, Padded) else (inputs, None)
+
+
+def filled(inputs: Array | Padded) -> Array:
+    """The inputs as one array of one length, 0 where they are padded: for models that know no lengths."""
+    values, mask = unpad(inputs)
+    if mask is None:
+        return values
+    return jnp.where(mask.reshape(*mask.shape, *(1,) * (values.ndim - 2)), values, jnp.zeros((), values.dtype))

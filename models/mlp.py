@@ -8,6 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from models.base import BadInput, Configuration, Shapes, Static, Traced, check_divides
+from models.inputs import Padded, filled
 from models.layers.activations import activation
 from models.layers.dense import Dense
 from models.layers.dropout import Dropout
@@ -20,7 +21,7 @@ class Config(Configuration):
     """A multilayer perceptron.
 
     Attributes:
-        depth: number of hidden layers.
+        depth: number of hidden layers; 0 is a linear model, of which width and activation are no part.
         width: units of each hidden layer.
         activation: nonlinearity of the hidden layers.
         normalisation: between a dense layer and its nonlinearity: ``batch`` (Ioffe and Szegedy 2015),
@@ -32,7 +33,7 @@ class Config(Configuration):
         dropout_rate: probability of dropping a hidden unit.
     """
 
-    depth: Annotated[int, Static(ge=1)] = 1
+    depth: Annotated[int, Static(ge=0)] = 1
     width: Annotated[int, Static(ge=1)] = 128
     activation: Annotated[Literal["relu", "gelu", "tanh"], Static()] = "relu"
     normalisation: Annotated[Literal["none", "batch", "layer", "group"], Static()] = "none"
@@ -42,7 +43,11 @@ class Config(Configuration):
     dropout_rate: Annotated[float, Traced(ge=0, lt=1, off=0.0)] = 0.0
 
     def validate(self) -> None:
-        """Groups share the units equally."""
+        """Raise BadInput where groups do not share the units equally, or what acts on hidden layers has none."""
+        if not self.depth:
+            for name, off in (("normalisation", "none"), ("residual", False), ("dropout_rate", 0.0)):
+                if getattr(self, name) != off:
+                    raise BadInput(f"{name}={getattr(self, name)} acts on hidden layers: depth must be at least 1")
         if self.normalisation == "group":
             check_divides("norm_groups", self.norm_groups, "width", self.width)
 
@@ -66,15 +71,16 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(
-        self, inputs: Float[Array, "batch ..."], *, train: bool, hyperparameters: Mapping[str, Any]
+        self, inputs: Float[Array, "batch ..."] | Padded, *, train: bool, hyperparameters: Mapping[str, Any]
     ) -> Float[Array, "batch outputs"]:
-        """Logits of real inputs of any shape."""
+        """Logits of real inputs of any shape; sequences that end in padding end in zeros."""
         config = self.config
         rate = hyperparameters.get("dropout_rate", config.dropout_rate)
         momentum = hyperparameters.get("norm_momentum", config.norm_momentum)
         is_tanh = config.activation == "tanh"
         kernel_init = nn.initializers.lecun_normal() if is_tanh else nn.initializers.he_normal()
-        x = inputs.reshape(inputs.shape[0], -1)
+        x = filled(inputs)
+        x = x.reshape(x.shape[0], -1)
         for i in range(config.depth):
             hidden = Dense(config.width, kernel_init=kernel_init, name=f"hidden_{i}")(x)
             if config.normalisation != "none":

@@ -72,25 +72,33 @@ class TextCNN(nn.Module):
             init = partial(jax.random.uniform, minval=-0.25, maxval=0.25)
             x = Embedding(self.shapes.vocabulary, config.embedding, init, name="tokens")(x)
         x = x if mask is None else jnp.where(mask[:, :, None], x, jnp.zeros((), x.dtype))
-        x = jnp.pad(x, ((0, 0), (0, max(0, max(config.kernel_sizes) - x.shape[1])), (0, 0)))
+        time = x.shape[1]
+        x = jnp.pad(x, ((0, 0), (0, max(0, max(config.kernel_sizes) - time)), (0, 0)))
         features = []
         for number, size in enumerate(config.kernel_sizes):
             maps = Conv(config.channels, (size,), padding="VALID", name=f"conv_{number}")(x)
             # The rectifier is monotonic: after the maximum it costs less.
-            features.append(jax.nn.relu(max_over_time(maps, self._windows(mask, size, maps.shape[:2]))))
+            features.append(jax.nn.relu(max_over_time(maps, _real_windows(mask, time, size, maps.shape[:2]))))
         together = jnp.concatenate(features, axis=-1)
         record(self, "features", lambda: together)
         return Dense(self.shapes.outputs, name="logits")(Dropout()(together, rate, train=train))
 
-    def _windows(
-        self, mask: Bool[Array, "batch time"] | None, size: int, shape: tuple[int, ...]
-    ) -> Bool[Array, "batch windows"] | None:
-        """Which windows of ``size`` words lie in the sentence; the first one always counts. None: all do."""
-        time = self.shapes.inputs[0]
-        if mask is None:
-            return None if shape[1] == max(1, time - size + 1) else jnp.zeros(shape, bool).at[:, 0].set(True)
-        count = jnp.maximum(mask.sum(1) - size + 1, 1)
-        return jnp.arange(shape[1])[None] < count[:, None]
+
+def _real_windows(
+    mask: Bool[Array, "batch time"] | None, time: int, size: int, shape: tuple[int, ...]
+) -> Bool[Array, "batch windows"] | None:
+    """Which windows of ``size`` words lie in the sentence; the first one always counts. None: all do.
+
+    Args:
+        mask: the words that are real; None where all of them are.
+        time: words of a sentence, before it was filled up to the widest window.
+        size: of a window.
+        shape: of the windows, [batch, windows].
+    """
+    if mask is None and shape[1] == max(time - size, 0) + 1:
+        return None
+    lengths = jnp.full(shape[0], time) if mask is None else mask.sum(1)
+    return jnp.arange(shape[1])[None] < jnp.maximum(lengths - size + 1, 1)[:, None]
 
 
 def build(config: Config, shapes: Shapes) -> nn.Module:

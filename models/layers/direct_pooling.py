@@ -11,33 +11,36 @@ from typing import Any
 from models.layers import native
 from models.layers.native import Body
 
+Size = tuple[int, int]
+"""Height and width of a window in pixels."""
 
-def value(x: Any, side: int) -> Any:
-    """The maximum of each window of ``side`` x ``side`` pixels; NaN where the window has one."""
+
+def value(x: Any, size: Size) -> Any:
+    """The maximum of each window; NaN where the window has one."""
     count, height, width, channels = x.shape
 
     def write(body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
-        for window, pixel in _windows(body, x.shape, side):
-            places = _places(side, width * channels, channels)
+        for window, pixel in _windows(body, x.shape, size):
+            places = _places(size, width * channels, channels)
             elements = [body.load(operands[0], *window, (place, 1)) for place in places]
             largest = elements[0]
             for element in elements[1:]:
                 largest = body.maximum(largest, element)
             body.store(largest, results[0], *pixel)
 
-    shape = (count, height // side, width // side, channels)
-    return native.call(("maximum", x.shape, side), write, (x,), (shape,))[0]
+    shape = (count, height // size[0], width // size[1], channels)
+    return native.call(("maximum", x.shape, size), write, (x,), (shape,))[0]
 
 
-def gradient(x: Any, g: Any, side: int) -> Any:
+def gradient(x: Any, g: Any, size: Size) -> Any:
     """The gradient of the images: that of a maximum goes to the first in its window, rows before columns."""
     _, height, width, channels = x.shape
 
     def write(body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
-        if height % side or width % side:
+        if height % size[0] or width % size[1]:
             body.clear(results[0], x.size)
-        for window, pixel in _windows(body, x.shape, side):
-            places = _places(side, width * channels, channels)
+        for window, pixel in _windows(body, x.shape, size):
+            places = _places(size, width * channels, channels)
             first, *others = (body.load(operands[0], *window, (place, 1)) for place in places)
             largest, is_greater = first, []
             for element in others:
@@ -50,24 +53,24 @@ def gradient(x: Any, g: Any, side: int) -> Any:
                 given = body.ir.select(greater, nothing, given)
             body.store(given, results[0], *window, (places[0], 1))
 
-    return native.call(("maximum_gradient", x.shape, side), write, (x, g), (x.shape,))[0]
+    return native.call(("maximum_gradient", x.shape, size), write, (x, g), (x.shape,))[0]
 
 
-def _windows(body: Body, shape: tuple[int, ...], side: int) -> Iterator[tuple[tuple, tuple]]:
+def _windows(body: Body, shape: tuple[int, ...], size: Size) -> Iterator[tuple[tuple, tuple]]:
     """Once, inside loops over images, rows, columns and vectors: where a window starts, and where its maximum goes."""
     count, height, width, channels = shape
-    rows, columns = height // side, width // side
+    rows, columns = height // size[0], width // size[1]
     with (
         body.loop(count) as n,
         body.loop(rows) as row,
         body.loop(columns) as column,
         body.loop(channels // body.lanes) as block,
     ):
-        window = (n, height * width * channels), (row, side * width * channels), (column, side * channels)
+        window = (n, height * width * channels), (row, size[0] * width * channels), (column, size[1] * channels)
         pixel = (n, rows * columns * channels), (row, columns * channels), (column, channels)
         yield (*window, (block, body.lanes)), (*pixel, (block, body.lanes))
 
 
-def _places(side: int, row: int, pixel: int) -> list[int]:
+def _places(size: Size, row: int, pixel: int) -> list[int]:
     """Of a window's elements, from its first: rows before columns."""
-    return [i * row + j * pixel for i, j in itertools.product(range(side), repeat=2)]
+    return [i * row + j * pixel for i, j in itertools.product(*map(range, size))]

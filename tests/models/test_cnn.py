@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from models import BadInput, Shapes, build, cnn
+from models.inputs import Padded
 from tests.models.torch_weights import assert_close, load, paths, tensors
 
 IMAGES = Shapes(inputs=(9, 8, 2), vocabulary=None, outputs=4, per_position=False)
 SQUARES = Shapes(inputs=(11, 11, 2), vocabulary=None, outputs=4, per_position=False)
+SIGNALS = Shapes(inputs=(13, 2), vocabulary=None, outputs=4, per_position=False)
 
 
 def draw(seed, *shape):
@@ -98,6 +100,7 @@ def test_vmapped_trials_are_solo_trials():
         ({"inputs": (30,)}, r"\(30,\); mlp"),
         ({"per_position": True}, "position; rnn and transformer"),
         ({"inputs": (3, 8, 1)}, "at least 4x4 pixels.*3x8"),
+        ({"inputs": (3, 1)}, "signals of at least 4 points; signals of this task have 3"),
     ],
 )
 def test_refuses_what_it_cannot_take(change, message):
@@ -221,8 +224,8 @@ def random_variables(config, shapes):
     return model, jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(model.init, jax.random.key(0), x)), x
 
 
-def torch_network(torch, config, size):
-    """The same stack of PyTorch's own modules, by our names."""
+def torch_network(torch, config, size, axes):
+    """The same stack of PyTorch's own modules for so many axes, by our names."""
     act = {"tanh": "Tanh", "relu": "ReLU"}.get(config.activation)
     kind = {"gelu": "none", "gelu_tanh": "tanh"}
     network, before, number = torch.nn.Sequential(), 2, 0
@@ -232,7 +235,7 @@ def torch_network(torch, config, size):
 
     def norm(channels):
         if config.normalisation == "batch":
-            return torch.nn.BatchNorm2d(channels)
+            return getattr(torch.nn, f"BatchNorm{axes}d")(channels)
         return torch.nn.GroupNorm(config.norm_groups if config.normalisation == "group" else 1, channels)
 
     stages = config.convolutions if len(config.convolutions) > 1 else config.convolutions * len(config.channels)
@@ -240,24 +243,25 @@ def torch_network(torch, config, size):
         for _ in range(count):
             bias = config.normalisation == "none"
             padding = config.kernel_size // 2 if config.padding == "same" else 0
-            network.add_module(f"conv_{number}", torch.nn.Conv2d(before, features, 3, padding=padding, bias=bias))
+            conv = getattr(torch.nn, f"Conv{axes}d")(before, features, 3, padding=padding, bias=bias)
+            network.add_module(f"conv_{number}", conv)
             if not bias:
                 network.add_module(f"norm_{number}", norm(features))
             add_activation(f"act_{number}")
             before, number = features, number + 1
             size -= config.kernel_size - 1 if config.padding == "valid" else 0
         if config.pooling != "none":
-            pool = torch.nn.MaxPool2d(2) if config.pooling == "max" else torch.nn.AvgPool2d(2)
-            network.add_module(f"pool_{stage}", pool)
+            pool = {"max": "MaxPool", "average": "AvgPool"}[config.pooling]
+            network.add_module(f"pool_{stage}", getattr(torch.nn, f"{pool}{axes}d")(2))
             size //= 2
     if config.global_pooling:
-        network.add_module("mean", torch.nn.AvgPool2d(size))
+        network.add_module("mean", getattr(torch.nn, f"AvgPool{axes}d")(size))
     # Ours flattens channels last.
-    pixels = 1 if config.global_pooling else size * size
+    pixels = 1 if config.global_pooling else size**axes
 
     class ChannelsLast(torch.nn.Module):
         def forward(self, x):
-            return x.permute(0, 2, 3, 1).flatten(1)
+            return x.movedim(1, -1).flatten(1)
 
     network.add_module("flatten", ChannelsLast())
     before *= pixels
@@ -271,14 +275,22 @@ def torch_network(torch, config, size):
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize(
+    ("shapes", "x64"),
+    [
+        pytest.param(SQUARES, False, id="images"),
+        pytest.param(SQUARES, True, id="images-x64"),
+        pytest.param(SIGNALS, False, id="signals"),
+        pytest.param(SIGNALS, True, id="signals-x64", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("name", VARIANTS)
-def test_variants_equal_pytorch(name, x64):
+def test_variants_equal_pytorch(name, shapes, x64):
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
     config, labels, tolerance = VARIANTS[name], np.arange(6) % 4, 1e-10 if x64 else 1e-5
     with jax.enable_x64(x64):
-        model, variables, x = random_variables(config, SQUARES)
+        model, variables, x = random_variables(config, shapes)
         params = variables["params"]
 
         @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -292,14 +304,15 @@ def test_variants_equal_pytorch(name, x64):
             return jax.grad(loss, has_aux=True)(params)
 
         gradients, (outputs, batch_stats) = step(params, x)
-        network = torch_network(torch, config, 11).to(torch.float64 if x64 else torch.float32)
+        size, axes = shapes.inputs[0], len(shapes.inputs) - 1
+        network = torch_network(torch, config, size, axes).to(torch.float64 if x64 else torch.float32)
         for module in network:
             if hasattr(module, "momentum"):
                 module.momentum = 0.4
         load(torch, network, params)
         for path, tensor in tensors(network, batch_stats=True).items():
             tensor.copy_(torch.tensor(paths(variables["batch_stats"])[path].copy()))
-        reference = network(torch.tensor(np.asarray(x).transpose(0, 3, 1, 2).copy()))
+        reference = network(torch.tensor(np.moveaxis(np.asarray(x), -1, 1).copy()))
         torch.nn.functional.cross_entropy(reference, torch.tensor(labels)).backward()
         expected = reference.detach().numpy()
         np.testing.assert_allclose(outputs, expected, rtol=0, atol=tolerance * np.abs(expected).max())
@@ -333,3 +346,19 @@ def test_intermediates_by_name():
     np.testing.assert_array_equal(outputs, jax.jit(lambda v: logits(model, v, x))(variables))
     shapes = {name: value.shape for name, value in seen.items()}
     assert shapes == {"stage_0": (6, 4, 4, 3), "stage_1": (6, 2, 2, 5), "hidden_activations": (6, 7)}
+
+
+def test_what_stands_in_the_padding_of_a_signal_has_no_effect():
+    model, variables, x = random_variables(cnn.Config(channels=(3,)), SIGNALS)
+    mask = jnp.asarray(np.arange(13)[None] < np.array([13, 1, 5, 12, 7, 9])[:, None])
+
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    def gradient(params, x, mask):
+        inputs = Padded(x, mask)
+        return jax.value_and_grad(lambda p: (logits(model, variables | {"params": p}, inputs) ** 2).sum())(params)
+
+    zeros = jnp.where(mask[:, :, None], x, 0)
+    filled = gradient(variables["params"], jnp.where(mask[:, :, None], x, jnp.nan), mask)
+    jax.tree.map(np.testing.assert_array_equal, filled, gradient(variables["params"], zeros, mask))
+    # The whole, whatever it holds: a signal that ends in zeros.
+    jax.tree.map(np.testing.assert_array_equal, filled, gradient(variables["params"], zeros, jnp.ones_like(mask)))

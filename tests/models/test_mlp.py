@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from models import BadInput, Shapes, build, mlp
+from models.inputs import Padded
 
 IMAGES = Shapes(inputs=(6, 5, 2), vocabulary=None, outputs=4, per_position=False)
 
@@ -80,7 +81,10 @@ def test_refuses_what_it_cannot_take(change, word):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"depth": 0},
+        {"depth": -1},
+        {"normalisation": "layer", "depth": 0},
+        {"residual": True, "depth": 0},
+        {"dropout_rate": 0.1, "depth": 0},
         {"width": 0},
         {"activation": "swish"},
         {"dropout_rate": 1.0},
@@ -92,6 +96,35 @@ def test_refuses_what_it_cannot_take(change, word):
 def test_refuses_bad_fields(fields):
     with pytest.raises(BadInput, match=next(iter(fields))):
         mlp.Config(**fields)
+
+
+def test_depth_0_is_the_linear_model():
+    """Logits ``x W + b``; the gradients of half their squares' sum are ``x^T y`` and the sum of y."""
+    with jax.enable_x64(True):
+        model, variables, x = make.__wrapped__(mlp.Config(depth=0))
+        kernel, bias = np.asarray(variables["params"]["logits"]["kernel"]), np.array([0.5, -1, 2, 0])
+        assert count(variables) == 60 * 4 + 4
+        np.testing.assert_allclose(kernel.var(), 1 / 60, rtol=0.3)
+        params = {"logits": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}}
+        rows = np.asarray(x).reshape(8, 60)
+        expected = np.einsum("ni,io->no", rows, kernel) + bias
+        outputs, pull = jax.vjp(lambda p: logits(model, {"params": p}, x, train=True), params)
+        np.testing.assert_allclose(outputs, expected, rtol=1e-12)
+        gradient = pull(outputs)[0]["logits"]
+        np.testing.assert_allclose(gradient["kernel"], np.einsum("ni,no->io", rows, expected), rtol=1e-10)
+        np.testing.assert_allclose(gradient["bias"], expected.sum(0), rtol=1e-12)
+
+
+def test_what_stands_in_padding_has_no_effect():
+    mask = jnp.asarray(np.arange(5)[None] < np.array([5, 2, 1])[:, None])
+    x = draw(1, 3, 5, 2)
+    model = build(mlp.Config(width=8), Shapes(inputs=(5, 2), vocabulary=None, outputs=4, per_position=False))
+    zeros = jnp.where(mask[:, :, None], x, 0)
+    variables = model.init(jax.random.key(0), zeros)
+    expected = logits(model, variables, zeros)
+    np.testing.assert_array_equal(
+        logits(model, variables, Padded(jnp.where(mask[:, :, None], x, jnp.nan), mask)), expected
+    )
 
 
 @pytest.mark.reference

@@ -146,6 +146,45 @@ def test_maxima_over_time_see_the_mask_only():
 def test_windows_that_do_not_fit_are_refused(window, pads):
     with pytest.raises(ValueError, match="do not fit"):
         max_pool(draw(0, 1, 8, 8, 1), window, None, pads)
+    with pytest.raises(ValueError, match="do not fit"):
+        average_pool(draw(0, 1, 8, 1), window, None, pads[:1])
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (1, 2, 8, 8, 1)])
+def test_what_is_neither_an_image_nor_a_sequence_is_refused(shape):
+    with pytest.raises(ValueError, match="one or two axes"):
+        max_pool(draw(0, *shape))
+    with pytest.raises(ValueError, match="one or two axes"):
+        max_pool(draw(0, 1, 8, 1), 2, None, ((0, 0), (0, 0)))
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("time", "window", "stride", "pad"), [(8, 2, 2, 0), (11, 3, 3, 0), (9, 3, 2, 1), (10, 2, 3, 0), (7, 4, 1, 2)]
+)
+def test_windows_of_sequences_match_torch(time, window, stride, pad):
+    """With 16 channels, so that machine code serves the maxima where windows lie side by side; with ties."""
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    functional = torch.nn.functional
+    x = jnp.round(2 * draw(0, 3, time, 16))
+    theirs = {
+        max_pool: lambda x: functional.max_pool1d(x, window, stride, pad),
+        average_pool: lambda x: functional.avg_pool1d(x, window, stride, pad, count_include_pad=False),
+    }
+    for form, reference in theirs.items():
+        tensor = torch.tensor(np.asarray(x).transpose(0, 2, 1).copy(), requires_grad=True)
+        expected = reference(tensor)
+        g = np.random.default_rng(1).integers(-8, 9, expected.shape).astype(np.float32)
+        expected.backward(torch.tensor(g))
+        y, gradient = value_and_gradient(
+            lambda x, window, form=form: form(x, window, stride, ((pad, pad),)),
+            x,
+            jnp.asarray(g.transpose(0, 2, 1)),
+            window,
+        )
+        np.testing.assert_allclose(y.transpose(0, 2, 1), expected.detach().numpy(), rtol=1e-6)
+        np.testing.assert_allclose(gradient.transpose(0, 2, 1), tensor.grad.numpy(), rtol=1e-6, atol=1e-6)
 
 
 def test_vmap_is_a_loop():

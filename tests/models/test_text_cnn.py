@@ -113,13 +113,23 @@ def test_padding_changes_nothing_bit_for_bit(shapes):
 
 
 @pytest.mark.slow
-def test_a_sentence_shorter_than_every_filter_has_one_window():
-    shapes = Shapes(inputs=(2,), vocabulary=11, outputs=3, per_position=False)
-    x = jnp.array([[3, 4], [5, 6]])
+@pytest.mark.parametrize("time", [1, 2, 3, 4])
+def test_sentences_narrower_than_a_filter(time):
+    """Filters of 2, 3 and 5 words: a batch as wide as its sentences, with and without a mask, and a wide one."""
+    shapes = Shapes(inputs=(time,), vocabulary=11, outputs=3, per_position=False)
+    x = jnp.asarray(np.random.default_rng(time).integers(1, 11, (6, time)))
+    mask = jnp.asarray(np.arange(time)[None] < 1 + np.arange(6)[:, None] % time)
     model, variables = _make(SMALL, shapes, x)
-    padded = Padded(jnp.pad(x, ((0, 0), (0, 7))), jnp.asarray(np.arange(9)[None] < np.array([[2], [2]])))
-    expected = _logits(build(SMALL, TOKENS), variables, padded)
-    np.testing.assert_allclose(_logits(model, variables, x), expected, rtol=1e-5, atol=1e-6)
+    wide = build(SMALL, TOKENS)
+    for real in (jnp.ones_like(mask), mask):
+        rest = ((0, 0), (0, 9 - time))
+        expected = _logits(wide, variables, Padded(jnp.pad(x, rest, constant_values=7), jnp.pad(real, rest)))
+        found = _logits(model, variables, Padded(x, real))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        # and with the window that a bucket of the wide task would have
+        np.testing.assert_allclose(_logits(wide, variables, Padded(x, real)), expected, rtol=1e-5, atol=1e-6)
+        if real.all():
+            np.testing.assert_allclose(_logits(model, variables, x), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
