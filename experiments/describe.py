@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments import glyphs
-from experiments.examples import View, class_names, gathered, views
+from experiments.examples import View, gathered, views
 from experiments.formatting import si
 from experiments.report import data_picture
 from models import mlp
@@ -32,6 +32,9 @@ IN_TERMINAL, IN_PICTURE = 4, 24
 
 SAMPLED = 1000
 """Examples from which the distribution of the targets is told where a split has no array of them."""
+
+COUNTED = 50_000_000
+"""Tokens whose frequencies are counted: a text may be larger than memory."""
 
 _MOST_CLASSES = 20  # that have a line of their own
 
@@ -137,7 +140,9 @@ def _targets(task: Task) -> list[str]:
     if "seed" in arrays:
         split, arrays = "validation", task.validation.arrays
     if "tokens" in arrays:
-        return [f"tokens ({split}): {_frequencies(np.asarray(arrays['tokens']))}"]
+        some = np.asarray(arrays["tokens"][:COUNTED])
+        part = f", first {COUNTED:,}" if len(arrays["tokens"]) > COUNTED else ""
+        return [f"tokens ({split}{part}): {_frequencies(some)}"]
     if "targets" not in arrays:  # the sampler cuts examples out of something else
         split, arrays = f"{split}, {SAMPLED:,} at most", gathered(task, SAMPLED)._asdict()
     targets = np.asarray(getattr(arrays["targets"], "values", arrays["targets"]))
@@ -148,10 +153,10 @@ def _targets(task: Task) -> list[str]:
     if targets.ndim > 1:
         counted = targets[np.asarray(arrays["weights"]) > 0] if "weights" in arrays else targets.ravel()
         return [f"target tokens ({split}): {counted.size / len(targets):.1f} an example; {_frequencies(counted)}"]
-    return [f"classes ({split}):", *_classes(np.bincount(targets, minlength=task.shapes.outputs), class_names(task))]
+    return [f"classes ({split}):", *_classes(np.bincount(targets, minlength=task.shapes.outputs), task.classes)]
 
 
-def _classes(counts: np.ndarray, names: list[str] | None) -> list[str]:
+def _classes(counts: np.ndarray, names: Sequence[str]) -> list[str]:
     """A line for each class, or what they are together where they are many."""
     if len(counts) > _MOST_CLASSES:
         return [

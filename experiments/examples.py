@@ -1,5 +1,6 @@
 """Examples of a data set as a person reads them, by their shapes where the task does not say how."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from models.inputs import Padded, Pair
-from train.data.task import Batch, Task
+from train.data.task import Batch, StreamedSampler, Task
 
 LONGEST = 400
 """Characters of an example's text that are shown."""
@@ -45,6 +46,8 @@ def gathered(task: Task, count: int) -> Batch:
     count = min(count, size)
     # One further each time, so that where classes take turns not all examples are of one class.
     indices = np.array([min(place * size // count + place, size - 1) for place in range(count)], np.int32)
+    if isinstance(task.sampler, StreamedSampler):  # of a split that may be larger than memory
+        return jax.device_get(jax.jit(task.sampler.assemble)(task.sampler.fetch(arrays, indices)))
     return jax.device_get(jax.jit(task.sampler.gather)(arrays, jnp.asarray(indices)))
 
 
@@ -55,7 +58,7 @@ def view(task: Task, example: Batch) -> View:
         task: that it is from.
         example: without batch axis.
     """
-    answer = _answer(example, class_names(task))
+    answer = _answer(example, task.classes)
     inputs = example.inputs
     values: Any = inputs.values[np.asarray(inputs.mask)] if isinstance(inputs, Padded) else inputs
     shown = task.show(example) if task.show is not None else None
@@ -72,14 +75,7 @@ def view(task: Task, example: Batch) -> View:
     return View(text or f"{_numbers(values)} -> {answer}")
 
 
-def class_names(task: Task) -> list[str] | None:
-    """The names of the classes where the facts have one for each: ``class_names`` in the order of the numbers."""
-    names = str(task.facts.get("class_names", ""))
-    found = names.split(", ") if ", " in names else names.split()
-    return found if len(found) == task.shapes.outputs else None
-
-
-def _answer(example: Batch, names: list[str] | None) -> str:
+def _answer(example: Batch, names: Sequence[str]) -> str:
     """What the example should be answered with."""
     targets = getattr(example.targets, "values", example.targets)
     if np.issubdtype(targets.dtype, np.floating):

@@ -28,7 +28,8 @@ def write(path: Path, views: Sequence[View]) -> Path:
     FigureCanvasAgg(figure)
     for number, view in enumerate(panels, start=1):
         axes = figure.add_subplot(rows, columns, number)
-        axes.set_title(view.text[:18], fontsize=6, parse_math=False)
+        # Where the text tells the example too, what is wanted is behind the arrow.
+        axes.set_title(view.text.rpartition(" -> ")[2][:18], fontsize=6, parse_math=False)
         axes.set_xticks([])
         axes.set_yticks([])
         if view.image is not None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from experiments import describe, examples, glyphs
 from experiments.__main__ import main
-from models.base import BadInput, Shapes
+from models.base import BadInput
 from models.inputs import Padded, Pair
 from train import data
 from train.data import digits, rare_classes
@@ -78,9 +78,8 @@ def test_a_picture_that_cannot_be_written_is_one_line(tmp_path):
         described(tmp_path, "digits", ("data.train_examples", "10"))
 
 
-def viewed(inputs, targets, *, outputs=3, show=None, weights=1.0, **facts):
-    shapes = Shapes(inputs=(4,), vocabulary=None, outputs=outputs, per_position=False)
-    task = dataclasses.replace(data.load(rare_classes.Config(groups=2), None), shapes=shapes, show=show, facts=facts)
+def viewed(inputs, targets, *, show=None, weights=1.0, classes=()):
+    task = dataclasses.replace(data.load(rare_classes.Config(groups=2), None), show=show, classes=classes)
     return examples.view(task, Batch(inputs, np.asarray(targets), np.asarray(weights, np.float32)))
 
 
@@ -90,7 +89,7 @@ TOKENS = np.array([4, 5, 0], np.int32)
 
 def test_every_shape_has_a_view():
     generator = np.random.default_rng(0)
-    grey = viewed(generator.normal(size=(6, 5, 1)).astype(np.float32), 1, class_names="a, b, c")
+    grey = viewed(generator.normal(size=(6, 5, 1)).astype(np.float32), 1, classes=("a", "b", "c"))
     assert (grey.text, grey.image.shape, grey.image.dtype) == ("b", (6, 5), np.uint8)
     assert (grey.image.min(), grey.image.max()) == (0, 255)
     assert viewed(generator.random((6, 5, 3), np.float32), 1).image.shape == (6, 5, 3)

@@ -65,7 +65,7 @@ def load(config: Config, data_dir: Path | None) -> Task:
         splits |= {split: aligned(config, data_dir, f"{split}_") for split in ("validation", "test")}
     else:
         splits = split_by_digest(train)
-    origin = {"source": f"{config.source} {config.target}", "licence": "the user's own"}
+    origin = {"source": f"{config.source} {config.target}", "licence": "the owner's"}
     return translation(
         "aligned_files", FILES, splits, config=config, bleu_tokenizer=config.bleu_tokenizer, extra=origin
     )

@@ -112,6 +112,22 @@ class BucketedExamples:
         """The examples at these indices, as wide as the widest."""
         return ShuffledExamples().gather(arrays, indices)
 
+    def epoch_steps(self, arrays: Split, *, batch_size: int) -> int:
+        """Batches of an epoch."""
+        return ShuffledExamples().epoch_steps(arrays, batch_size=batch_size)
+
+    def fetch(self, arrays: Split, indices: Int[np.ndarray, " batch"]) -> Split:
+        """The rows at these indices, as wide as the widest."""
+        return ShuffledExamples().fetch(arrays, indices)
+
+    def fetch_evaluation(self, arrays: Split, positions: Int[np.ndarray, " batch"]) -> Split:
+        """The rows at these positions; weight 0 at or past the end of the split."""
+        return ShuffledExamples().fetch_evaluation(arrays, positions)
+
+    def assemble(self, rows: Split) -> Batch:
+        """The batch of these rows."""
+        return ShuffledExamples().assemble(rows)
+
     def evaluation_size(self, arrays: Split) -> int:
         """Number of examples of the split."""
         return self.train_size(arrays)

@@ -23,6 +23,8 @@ FILES = (
     ),
 )
 
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
 _TRAIN, _TEST = tuple(f"data_batch_{number}.bin" for number in range(1, 6)), ("test_batch.bin",)
 _RECORDS = 10_000  # in each file
 _VALIDATION = 5_000
@@ -48,6 +50,6 @@ def load(config: Config, data_dir: Path | None) -> Task:
         train=Labelled(pixels[:-_VALIDATION], labels[:-_VALIDATION, 0]),
         validation=Labelled(pixels[-_VALIDATION:], labels[-_VALIDATION:, 0]),
         test=Labelled(test_pixels, test_labels[:, 0]),
-        classes=10,
+        classes=CLASSES,
         options=config,
     )

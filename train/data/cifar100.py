@@ -27,7 +27,22 @@ FILES = (
 
 _TRAIN_RECORDS, _TEST_RECORDS = 50_000, 10_000
 _VALIDATION = 5_000
-_CLASSES = {"coarse": 20, "fine": 100}  # in the order of the label bytes
+_COARSE = """
+    aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices household_furniture
+    insects large_carnivores large_man-made_outdoor_things large_natural_outdoor_scenes large_omnivores_and_herbivores
+    medium_mammals non-insect_invertebrates people reptiles small_mammals trees vehicles_1 vehicles_2
+"""
+_FINE = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+    castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+    elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
+    man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
+    pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
+    skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
+    tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+CLASSES = {"coarse": tuple(_COARSE.split()), "fine": tuple(_FINE.split())}
+"""Names of the groups and of the classes as published, in the order of the label bytes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +64,7 @@ def load(config: Config, data_dir: Path | None) -> Task:
     """
     members = ("train.bin", "test.bin")
     train, test = cifar.files(FILES[0], "cifar100", data_dir, folder="cifar-100-binary", members=members)
-    classes, column = tuple(_CLASSES.values()), list(_CLASSES).index(config.labels)
+    classes, column = [len(names) for names in CLASSES.values()], list(CLASSES).index(config.labels)
     pixels, labels = cifar.records([train], classes=classes, count=_TRAIN_RECORDS)
     test_pixels, test_labels = cifar.records([test], classes=classes, count=_TEST_RECORDS)
     return classification(
@@ -58,6 +73,6 @@ def load(config: Config, data_dir: Path | None) -> Task:
         train=Labelled(pixels[:-_VALIDATION], labels[:-_VALIDATION, column]),
         validation=Labelled(pixels[-_VALIDATION:], labels[-_VALIDATION:, column]),
         test=Labelled(test_pixels, test_labels[:, column]),
-        classes=_CLASSES[config.labels],
+        classes=CLASSES[config.labels],
         options=config,
     )

@@ -15,6 +15,19 @@ from train.data.images import ImagesConfig
 from train.data.registry import obtain
 from train.data.task import Task
 
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -64,4 +77,4 @@ def load(config: Config, data_dir: Path | None) -> Task:
         BadInput: a file is broken, or is nowhere and cannot be downloaded.
     """
     files = [obtain(remote, "fashion_mnist", data_dir, installed=_DEBIAN) for remote in FILES]
-    return idx.task("fashion_mnist", FILES, files, config)
+    return idx.task("fashion_mnist", FILES, files, config, classes=CLASSES)

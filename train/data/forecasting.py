@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from models.base import BadInput, Configuration, Shapes, Static
-from train.data.facts import fingerprint
+from train.data.facts import fingerprint, repeated_windows
 from train.data.task import Batch, Task, Test, Train, Validation
 
 
@@ -100,11 +100,13 @@ def forecasting(
         "validation": [_Part(max(0, one.validation - lookback), one.validation, one.test) for one in series],
         "test": [_Part(max(0, one.test - lookback), one.test, len(one.values)) for one in series],
     }
-    splits = {}
+    splits, placed = {}, {}
     for split, cut in parts.items():
         pasts = [one.values[: one.test if split == "test" else one.validation] for one in series]
-        placed = windows if split == "train" else _evaluation_windows(cut, horizon, split)
-        splits[split] = _arrays(series, cut, placed, scaling) | {"error_scale": _error_scales(pasts, season, scaling)}
+        placed[split] = windows if split == "train" else _evaluation_windows(cut, horizon, split)
+        splits[split] = _arrays(series, cut, placed[split], scaling) | {
+            "error_scale": _error_scales(pasts, season, scaling)
+        }
     sampler = ForecastWindows(context=context, horizon=horizon, subtract_last=config.subtract_last)
     seasonal = {"seasonal naive": functools.partial(sampler.seasonal_naive, season=season)} if season > 1 else {}
     channels = series[0].values.shape[1]
@@ -130,6 +132,7 @@ def forecasting(
             "context": context,
             "horizon": horizon,
             "season": season,
+            **repeated_windows([one.values for one in series], placed, context),
             "fingerprint": fingerprint(splits),
         },
         show=functools.partial(_show, channels=channels),

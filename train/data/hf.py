@@ -228,7 +228,7 @@ def _images(config: Config, splits: dict[str, Rows], features: Any, columns: Col
     if len(set(sizes.values())) > 1:
         raise BadInput(f"images differ in size from split to split: {sizes}; give --config.data.size=PIXELS")
     options = images.ImagesConfig(train_examples=config.train_examples)
-    task = images.classification("hf", FILES, **labelled, classes=len(names), options=options)
+    task = images.classification("hf", FILES, **labelled, classes=names, options=options)
     return dataclasses.replace(task, facts={**task.facts, "class_names": ", ".join(names)})
 
 

@@ -20,7 +20,14 @@ _UNSIGNED_BYTE = 0x08
 _VALIDATION = 5_000
 
 
-def task(name: str, remotes: Sequence[Remote], files: Sequence[File], options: ImagesConfig) -> Task:
+def task(
+    name: str,
+    remotes: Sequence[Remote],
+    files: Sequence[File],
+    options: ImagesConfig,
+    *,
+    classes: int | Sequence[str] = 10,
+) -> Task:
     """The task of a data set in the form of MNIST: ten classes, 60,000 + 10,000 images.
 
     The test split is the published one. The last 5,000 of the published training images are for validation and the
@@ -31,18 +38,19 @@ def task(name: str, remotes: Sequence[Remote], files: Sequence[File], options: I
         remotes: where the files are published.
         files: training images, training labels, test images, test labels.
         options: what a user chose.
+        classes: the names of the ten, where they are not digits.
 
     Raises:
         BadInput: a file is broken.
     """
-    pixels, classes = labelled(files[0], files[1])
+    pixels, labels = labelled(files[0], files[1])
     return classification(
         name,
         remotes,
-        train=Labelled(pixels[:-_VALIDATION], classes[:-_VALIDATION]),
-        validation=Labelled(pixels[-_VALIDATION:], classes[-_VALIDATION:]),
+        train=Labelled(pixels[:-_VALIDATION], labels[:-_VALIDATION]),
+        validation=Labelled(pixels[-_VALIDATION:], labels[-_VALIDATION:]),
         test=Labelled(*labelled(files[2], files[3])),
-        classes=10,
+        classes=classes,
         options=options,
     )
 

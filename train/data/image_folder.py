@@ -76,8 +76,9 @@ def load(config: Config, data_dir: Path | None) -> Task:
             raise _of_two_sizes(images["train"][0].path, shapes["train"], images[split][0].path, shape)
     labels = {split: np.array([image.label for image in members]) for split, members in images.items()}
     splits = {split: Labelled(pixels[split], labels[split]) for split in pixels}
-    task = classification("image_folder", FILES, **splits, classes=len(names), options=config)
-    return dataclasses.replace(task, facts={**task.facts, "source": str(root), "class_names": " ".join(names)})
+    task = classification("image_folder", FILES, **splits, classes=names, options=config)
+    origin = {"source": str(root), "licence": "the owner's", "class_names": ", ".join(names)}
+    return dataclasses.replace(task, facts={**task.facts, **origin})
 
 
 def _splits(root: Path, config: Config) -> tuple[list[str], dict[str, list[_Image]]]:

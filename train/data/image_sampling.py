@@ -3,7 +3,7 @@
 import dataclasses
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float32, Int, UInt8
+from jaxtyping import Array, Float32, UInt8
 
 from train.data.sampling import ShuffledExamples, Split
 from train.data.task import Batch
@@ -21,9 +21,9 @@ class StandardisedExamples(ShuffledExamples):
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
-    def gather(self, arrays: Split, indices: Int[Array, " batch"]) -> Batch:
-        """The examples at these indices."""
-        batch = super().gather(arrays, indices)
+    def assemble(self, rows: Split) -> Batch:
+        """The batch of these rows."""
+        batch = super().assemble(rows)
         return batch._replace(inputs=self._standardised(batch.inputs))
 
     def _standardised(self, pixels: UInt8[Array, "*shape channels"]) -> Float32[Array, "*shape channels"]:

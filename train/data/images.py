@@ -12,6 +12,7 @@ from jaxtyping import Float32, Float64, Integer, Shaped, UInt8
 from models.base import BadInput, Configuration, Shapes, Static
 from train.data.facts import facts
 from train.data.files import Packaged, Remote
+from train.data.label_noise import Replacement, noisy
 from train.data.task import Batch, Task, Test, Train, Validation
 
 LARGEST_STANDARDISED = 2**28
@@ -28,11 +29,18 @@ class ImagesConfig(Configuration):
         train_examples: use only so many training images: the classes take turns, so that the classes are as
             balanced as can be, and each smaller number is a subset of every larger one; None for all.
         sequential: an image becomes the sequence of its pixels, row by row (Le et al. 2015, section 4.2).
+        label_noise: probability with which a training example's label is replaced; validation and test keep theirs.
+        label_noise_kind: it is replaced by one of the ``other`` classes, or by ``any`` class: with label_noise=1 and
+            ``any``, labels are random (see :mod:`train.data.label_noise`).
+        label_noise_seed: of what is replaced, and by what.
         permutation_seed: one fixed permutation of the pixels, the same for every image ("permuted MNIST" of the
             same paper; the control of Greydanus 2020 that takes away what lies beside what); None for their order.
     """
 
     train_examples: Annotated[int | None, Static(ge=1)] = None
+    label_noise: Annotated[float, Static(ge=0, le=1)] = 0.0
+    label_noise_kind: Annotated[Replacement, Static()] = "other"
+    label_noise_seed: Annotated[int, Static(ge=0)] = 0
     sequential: Annotated[bool, Static()] = False
     permutation_seed: Annotated[int | None, Static(ge=0)] = None
 
@@ -57,7 +65,7 @@ def classification(
     train: Labelled,
     validation: Labelled,
     test: Labelled,
-    classes: int,
+    classes: int | Sequence[str],
     options: ImagesConfig | None = None,
 ) -> Task:
     """The task of telling the class of an image or a signal.
@@ -72,7 +80,7 @@ def classification(
         train: all training examples; ``options`` says how many are used.
         validation: examples that choose.
         test: examples that are read at the end.
-        classes: how many there are.
+        classes: their names, or how many there are.
         options: what a user chose; None for the defaults.
 
     Raises:
@@ -83,8 +91,11 @@ def classification(
     from train.data.sampling import ShuffledExamples
 
     options = options or ImagesConfig()
-    available = len(train.classes)
-    used = {"train": _first(train, options.train_examples), "validation": validation, "test": test}
+    names, count = ((), classes) if isinstance(classes, int) else (tuple(classes), len(classes))
+    for split, examples in (("train", train), ("validation", validation), ("test", test)):
+        _check_classes(examples.classes, count, f"{name}, {split} split")
+    used_train, noise = _used(train, count, options)
+    used = {"train": used_train, "validation": validation, "test": test}
     values = {split: _with_channels(examples.pixels) for split, examples in used.items()}
     is_image = values["train"].dtype == np.uint8
     scaling = Scaling.of(values["train"], 255 if is_image else 1)
@@ -92,25 +103,26 @@ def classification(
     as_bytes = is_image and 4 * values["train"].size > LARGEST_STANDARDISED
     splits = {}
     for split, examples in used.items():
-        _check_classes(examples.classes, classes, f"{name}, {split} split")
         inputs = _arranged(values[split] if as_bytes else scaling.standardised(values[split]), options)
         splits[split] = {"inputs": inputs, "targets": examples.classes.astype(np.int32)}
     sizes = {f"{split}_examples": len(arrays["targets"]) for split, arrays in splits.items()}
     mean, deviation = scaling.mean.tolist(), scaling.divisor.tolist()
     return Task(
         name=name,
-        shapes=Shapes(inputs=splits["train"]["inputs"].shape[1:], vocabulary=None, outputs=classes, per_position=False),
+        shapes=Shapes(inputs=splits["train"]["inputs"].shape[1:], vocabulary=None, outputs=count, per_position=False),
         objective=objectives.classification(),
         sampler=StandardisedExamples(tuple(mean), tuple(deviation)) if as_bytes else ShuffledExamples(),
         train=Train(splits["train"]),
         validation=Validation(splits["validation"]),
         test=Test(splits["test"]),
         facts={
-            **facts(files, sizes={**sizes, "train_examples_available": available}, splits=splits),
-            "classes": classes,
+            **facts(files, sizes={**sizes, "train_examples_available": len(train.classes)}, splits=splits),
+            "classes": count,
+            **noise,
             **scaling.facts("pixel" if is_image else "signal"),
         },
         show=functools.partial(_picture, scaling, values["train"].shape[1:]) if is_image else None,
+        classes=names,
     )
 
 
@@ -138,11 +150,15 @@ class Scaling:
         columns = values.reshape(-1, values.shape[-1])
         if values.dtype != np.uint8:
             return cls(scale, columns.mean(0) / scale, columns.std(0) / scale)
-        # Exact and fast: each moment is a sum over 256 levels.
-        counts = np.stack([np.bincount(column, minlength=256) for column in columns.T])
+        return cls.of_counts(np.stack([np.bincount(column, minlength=256) for column in columns.T]), scale)
+
+    @classmethod
+    def of_counts(cls, counts: Integer[np.ndarray, "channels 256"], scale: int) -> "Scaling":
+        """That of bytes, from how often each of the 256 occurs in each channel: exact and fast."""
+        total = counts[0].sum()
         levels = (np.arange(256, dtype=np.float32) / np.float32(scale)).astype(np.float64)
-        mean = counts @ levels / len(columns)
-        return cls(scale, mean, np.sqrt(np.sum(counts * np.square(levels - mean[:, None]), axis=1) / len(columns)))
+        mean = counts @ levels / total
+        return cls(scale, mean, np.sqrt(np.sum(counts * np.square(levels - mean[:, None]), axis=1) / total))
 
     @property
     def divisor(self) -> Float64[np.ndarray, " channels"]:
@@ -193,16 +209,30 @@ def permutation(seed: int, count: int) -> Integer[np.ndarray, " count"]:
     return np.array(sorted(range(count), key=lambda place: hashlib.sha256(f"{seed} {place}".encode()).digest()))
 
 
-def _first(examples: Labelled, count: int | None) -> Labelled:
-    """The first so many in the balanced order; all of them, in the order in which they came, where None are asked."""
-    if count is None:
-        return examples
-    if count > len(examples.classes):
-        raise BadInput(
-            f"train_examples={count} must be at most {len(examples.classes)}, the training examples there are"
+def _used(train: Labelled, classes: int, options: ImagesConfig) -> tuple[Labelled, dict[str, int]]:
+    """The training examples that are asked for, with the labels to be learnt; and what the record says of the noise.
+
+    The first so many in the balanced order; all of them, in the order in which they came, where None are asked. Which
+    ones does not depend on the noise, and what an example is called not on how many are used.
+    """
+    limit, available = options.train_examples, len(train.classes)
+    if limit is not None and limit > available:
+        raise BadInput(f"train_examples={limit} must be at most {available}, the training examples there are")
+    chosen = slice(None) if limit is None else balanced_order(train.classes)[:limit]
+    labels, counts = train.classes, {}
+    if options.label_noise:
+        labels, replaced = noisy(
+            train.classes,
+            classes=classes,
+            probability=options.label_noise,
+            replacement=options.label_noise_kind,
+            seed=options.label_noise_seed,
         )
-    chosen = balanced_order(examples.classes)[:count]
-    return Labelled(examples.pixels[chosen], examples.classes[chosen])
+        counts = {
+            "train_labels_replaced": int(replaced[chosen].sum()),
+            "train_labels_wrong": int((labels != train.classes)[chosen].sum()),
+        }
+    return Labelled(train.pixels[chosen], labels[chosen]), counts
 
 
 def _check_classes(found: Integer[np.ndarray, " count"], classes: int, where: str) -> None:

@@ -74,9 +74,9 @@ def load(config: Config, data_dir: Path | None) -> Task:
         rows = split(rows["train"])
     classes = sorted({row.label for row in rows["train"]})
     if len(classes) < 2:
-        raise BadInput(f"{config.path}: the training texts have {len(classes)} label; at least 2 are needed")
+        raise BadInput(f"{config.path}: the training texts have {len(classes)} different labels; at least 2 are needed")
     splits = {name: [_labelled(row, classes, config) for row in part] for name, part in rows.items()}
-    origin = {"source": config.path, "licence": "the user's own"}
+    origin = {"source": config.path, "licence": "the owner's"}
     return classification("labelled_text", FILES, splits, classes=classes, config=config, extra=origin)
 
 

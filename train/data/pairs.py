@@ -242,7 +242,11 @@ def _used(name: str, splits: Mapping[str, Sequence[SentencePair]], config: Pairs
     """The splits with as many training pairs as were asked for, in lower case where that is wanted."""
     for split, pairs in splits.items():
         if not pairs:
-            raise BadInput(f"the {split} split of {name} is empty")
+            total = sum(map(len, splits.values()))
+            raise BadInput(
+                f"the {split} split of {name} is empty: the {total:,} pairs in all are too few, or too alike, to be "
+                "split; give more, or files of its own"
+            )
     available = len(splits["train"])
     if config.train_examples is not None and config.train_examples > available:
         raise BadInput(f"train_examples={config.train_examples} must be at most {available}, the pairs that there are")

@@ -5,7 +5,7 @@ Files of samplers import jax; the builders of tasks import them when called, so 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -19,6 +19,17 @@ from train.data.task import Batch
 Split = Mapping[str, Any]
 Key = PRNGKeyArray | UInt32[Array, "2"]
 Step = Int[Array, ""] | int
+Take = Callable[[Any, Any], Any]
+
+
+def on_device(array: Array | np.ndarray, indices: Any) -> Array:
+    """The rows of an array at these indices, traced by jax; an index past the end gives the last one."""
+    return jnp.take(array, indices, axis=0, mode="clip")
+
+
+def on_host(array: np.ndarray, indices: Any) -> np.ndarray:
+    """The same by NumPy, of an array that may be memory-mapped."""
+    return np.take(np.asarray(array), indices, axis=0, mode="clip")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +79,32 @@ class ShuffledExamples:
 
     def gather(self, arrays: Split, indices: Int[Array, " batch"]) -> Batch:
         """The examples at these indices, each of weight 1 where the split says nothing else."""
+        return self.assemble(self._rows(arrays, indices, on_device))
 
-        def take(array: Array | np.ndarray) -> Array:
-            return jnp.take(array, indices, axis=0, mode="clip")
+    def epoch_steps(self, arrays: Split, *, batch_size: int) -> int:
+        """Batches of an epoch."""
+        return self.train_size(arrays) // batch_size
 
-        weights = take(arrays["weights"]) if "weights" in arrays else jnp.ones(indices.shape, jnp.float32)
-        return Batch(jax.tree.map(take, arrays["inputs"]), take(arrays["targets"]), weights)
+    def fetch(self, arrays: Split, indices: Int[np.ndarray, " batch"]) -> Split:
+        """The rows at these indices."""
+        return self._rows(arrays, indices, on_host)
+
+    def fetch_evaluation(self, arrays: Split, positions: Int[np.ndarray, " batch"]) -> Split:
+        """The rows at these positions; weight 0 at or past the end of the split."""
+        size = self.evaluation_size(arrays)
+        rows = self.fetch(arrays, np.minimum(positions, size - 1))
+        real = (positions < size).astype(np.float32)
+        weights = rows.get("weights", np.ones(positions.shape, np.float32))
+        return {**rows, "weights": weights * real.reshape(-1, *[1] * (weights.ndim - 1))}
+
+    def assemble(self, rows: Split) -> Batch:
+        """The batch of these rows, each of weight 1 where they say nothing else."""
+        weights = rows.get("weights", jnp.ones(rows["targets"].shape[:1], jnp.float32))
+        return Batch(rows["inputs"], rows["targets"], weights)
+
+    def _rows(self, arrays: Split, indices: Any, take: Take) -> Split:
+        names = [name for name in ("inputs", "targets", "weights") if name in arrays]
+        return {name: jax.tree.map(lambda leaf: take(leaf, indices), arrays[name]) for name in names}
 
     def evaluation_size(self, arrays: Split) -> int:
         """Number of examples of the split."""
@@ -143,9 +174,35 @@ class Windows:
     def gather(self, arrays: Split, indices: Int[Array, " batch"]) -> Batch:
         """The windows that start at these tokens, all three parts [batch, length], of weight 1."""
         places = indices[:, None] + jnp.arange(self.length + 1, dtype=jnp.int32)[None, :]
-        tokens = jnp.take(arrays["tokens"], places, mode="clip").astype(jnp.int32)
-        weights = jnp.ones((indices.shape[0], self.length), jnp.float32)
-        return Batch(tokens[:, :-1], tokens[:, 1:], weights)
+        return self.assemble({"tokens": on_device(arrays["tokens"], places)})
+
+    def epoch_steps(self, arrays: Split, *, batch_size: int) -> int:
+        """As many as there can be: nothing is kept from one draw to the next."""
+        del arrays, batch_size
+        return 2**31 - 1
+
+    def fetch(self, arrays: Split, indices: Int[np.ndarray, " batch"]) -> Split:
+        """The tokens of the windows that start here, and the one behind each, [batch, length + 1]."""
+        places = np.asarray(indices, np.int64)[:, None] + np.arange(self.length + 1)
+        return {"tokens": on_host(arrays["tokens"], places)}
+
+    def fetch_evaluation(self, arrays: Split, positions: Int[np.ndarray, " batch"]) -> Split:
+        """The windows at these positions, with their weights and what else is known of their targets."""
+        size, stride = self.evaluation_size(arrays), self.stride or self.length
+        starts = np.minimum(np.asarray(positions, np.int64), size) * stride
+        place = np.arange(1, self.length + 1)
+        targets = starts[:, None] + place
+        real = (targets < arrays["tokens"].shape[0]) & (positions < size)[:, None]
+        fresh = (positions == 0)[:, None] | (place > self.length - stride)
+        lengths = {name: on_host(array, targets) for name, array in arrays.items() if name != "tokens"}
+        weights = (real & fresh).astype(np.float32)
+        return {**self.fetch(arrays, starts), "weights": weights, "lengths": lengths}
+
+    def assemble(self, rows: Split) -> Batch:
+        """The windows of these tokens, of weight 1 where the rows say nothing else."""
+        tokens = rows["tokens"].astype(jnp.int32)
+        weights = rows.get("weights", jnp.ones((tokens.shape[0], self.length), jnp.float32))
+        return Batch(tokens[:, :-1], tokens[:, 1:], weights, rows.get("lengths"))
 
     def evaluation_size(self, arrays: Split) -> int:
         """Number of windows that hold every token but the first as a target.

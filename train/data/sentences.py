@@ -118,6 +118,7 @@ def classification(
         },
         show=lambda batch: _shown(batch, vocabulary, classes),
         initial=initial,
+        classes=tuple(classes),
     )
 
 
@@ -166,7 +167,11 @@ def _used(name: str, splits: Mapping[str, Sequence[Text]], count: int | None) ->
     """The splits with as many training texts as were asked for."""
     for split, texts in splits.items():
         if not texts:
-            raise BadInput(f"the {split} split of {name} is empty")
+            total = sum(map(len, splits.values()))
+            raise BadInput(
+                f"the {split} split of {name} is empty: the {total:,} texts in all are too few, or too alike, to be "
+                "split; give more, or a file of its own"
+            )
     available = len(splits["train"])
     if count is not None and count > available:
         raise BadInput(f"train_examples={count} must be at most {available}, the training texts that there are")

@@ -5,12 +5,13 @@ gathers its windows from there, so no window is ever stored. See :mod:`train.dat
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
-from train.data.sampling import ShuffledExamples, Split
+from train.data.sampling import ShuffledExamples, Split, Take, on_device
 from train.data.task import Batch
 from train.objectives import Rescalable
 
@@ -43,24 +44,27 @@ class ForecastWindows(ShuffledExamples):
         """Number of windows of the split."""
         return arrays["origins"].shape[0]
 
-    def gather(self, arrays: Split, indices: Int[Array, " batch"]) -> Batch:
-        """The windows at these indices, each of weight 1."""
-        window = self._window(arrays, indices)
-        before = window.origins[:, None] + jnp.arange(-self.context, 0, dtype=jnp.int32)[None]
-        inputs = _rows(arrays, jnp.maximum(before, window.first[:, None]))
-        after = window.origins[:, None] + jnp.arange(self.horizon, dtype=jnp.int32)[None]
-        targets = _rows(arrays, after)
-        location, scale, error_scale = (
-            jnp.take(arrays[name], window.series, axis=0, mode="clip")[:, None]
-            for name in ("location", "scale", "error_scale")
-        )
+    def assemble(self, rows: Split) -> Batch:
+        """The windows of these rows, each of weight 1 where they say nothing else."""
+        inputs, targets = rows["inputs"], rows["targets"]
+        location, scale, error_scale = (rows[name][:, None] for name in ("location", "scale", "error_scale"))
         if self.subtract_last:
             last = inputs[:, -1:]
             inputs, targets, location = inputs - last, targets - last, location + last * scale
         rescalable = Rescalable(
             *(self._flat(jnp.broadcast_to(part, targets.shape)) for part in (targets, location, scale, error_scale))
         )
-        return Batch(inputs, rescalable, jnp.ones(indices.shape, jnp.float32))
+        return Batch(inputs, rescalable, rows.get("weights", jnp.ones(inputs.shape[:1], jnp.float32)))
+
+    def _rows(self, arrays: Split, indices: Any, take: Take) -> Split:
+        window = _window(arrays, indices, take)
+        before = window.origins[:, None] + np.arange(-self.context, 0, dtype=np.int32)[None]
+        after = window.origins[:, None] + np.arange(self.horizon, dtype=np.int32)[None]
+        return {
+            "inputs": take(arrays["values"], before.clip(window.first[:, None])),
+            "targets": take(arrays["values"], after),
+            **{name: take(arrays[name], window.series) for name in ("location", "scale", "error_scale")},
+        }
 
     def naive(self, arrays: Split, indices: Int[Array, " batch"]) -> Float[Array, "batch outputs"]:
         """The forecast that everything stays as it was in the last row."""
@@ -73,16 +77,12 @@ class ForecastWindows(ShuffledExamples):
 
         A row that lies before the beginning of the series is replaced by the last row before the origin.
         """
-        window = self._window(arrays, indices)
+        window = _window(arrays, indices, on_device)
         steps = jnp.arange(self.horizon, dtype=jnp.int32) % season - season
         places = window.origins[:, None] + steps[None]
         last = window.origins[:, None] - 1
-        forecasts = _rows(arrays, jnp.where(places < window.first[:, None], last, places))
-        return self._flat(forecasts - _rows(arrays, last) if self.subtract_last else forecasts)
-
-    def _window(self, arrays: Split, indices: Int[Array, " batch"]) -> "_Window":
-        origins, series = (jnp.take(arrays[name], indices, mode="clip") for name in ("origins", "series"))
-        return _Window(origins, series, jnp.take(arrays["first"], series, mode="clip"))
+        forecasts = on_device(arrays["values"], jnp.where(places < window.first[:, None], last, places))
+        return self._flat(forecasts - on_device(arrays["values"], last) if self.subtract_last else forecasts)
 
     @staticmethod
     def _flat(rows: Float[Array, "batch time channels"]) -> Float[Array, "batch outputs"]:
@@ -90,10 +90,11 @@ class ForecastWindows(ShuffledExamples):
 
 
 class _Window(NamedTuple):
-    origins: Int[Array, " batch"]
-    series: Int[Array, " batch"]
-    first: Int[Array, " batch"]
+    origins: Any
+    series: Any
+    first: Any
 
 
-def _rows(arrays: Split, places: Int[Array, "batch time"]) -> Float[Array, "batch time channels"]:
-    return jnp.take(arrays["values"], places, axis=0, mode="clip")
+def _window(arrays: Split, indices: Any, take: Take) -> _Window:
+    origins, series = (take(arrays[name], indices) for name in ("origins", "series"))
+    return _Window(origins, series, take(arrays["first"], series))

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, UInt8
 
 from models.base import BadInput, Configuration, Shapes, Static
 from train.data.facts import facts
 from train.data.feature_cache import Features, Recording, features
 from train.data.images import balanced_order
 from train.data.log_mel import FLOOR, LogMel
-from train.data.task import Task, Test, Train, Validation
+from train.data.task import Batch, Task, Test, Train, Validation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,17 @@ def classification(
             "classes": len(classes),
             "class_names": ", ".join(classes),
         },
+        show=_spectrogram,
+        classes=tuple(classes),
     )
+
+
+def _spectrogram(example: Batch) -> UInt8[np.ndarray, "mels time"]:
+    """A recording as a person looks at it: time to the right, high frequencies above."""
+    inputs = example.inputs
+    values = inputs[..., 0] if isinstance(inputs, np.ndarray) else inputs.values[np.asarray(inputs.mask)]
+    low, high = values.min(), values.max()
+    return np.round((values.T[::-1] - low) * (255 / max(high - low, 1e-6))).astype(np.uint8)
 
 
 def _ordered(spoken: Sequence[Spoken]) -> list[Spoken]:

@@ -89,6 +89,33 @@ class BucketedSampler(Sampler, Protocol):
         ...
 
 
+@runtime_checkable
+class StreamedSampler(Sampler, Protocol):
+    """A sampler of splits that may stay on the host: a few rows of one make a batch on the device.
+
+    ``assemble(fetch(arrays, indices))`` is ``gather(arrays, indices)``, and ``assemble(fetch_evaluation(arrays,
+    positions))`` is ``evaluation_batch(arrays, positions)``, both to the last bit. Every array that is fetched has
+    the batch as its first axis, so that parts of a batch can be joined. The arrays may be memory-mapped: only the
+    rows that are asked for are read.
+    """
+
+    def epoch_steps(self, arrays: Arrays, *, batch_size: int) -> int:
+        """For how many steps, from a multiple of it on, :meth:`start` gives the same."""
+        ...
+
+    def fetch(self, arrays: Arrays, indices: Any) -> Arrays:
+        """What the training items at these indices are made of, read on the host as NumPy arrays."""
+        ...
+
+    def fetch_evaluation(self, arrays: Arrays, positions: Any) -> Arrays:
+        """The same for the evaluation items at these positions; weight 0 at or past the size."""
+        ...
+
+    def assemble(self, rows: Arrays) -> Batch:
+        """The batch that fetched rows are made into; traced by jax."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Train:
     """The split that trains. Nothing else may be fitted to, not even a vocabulary or a mean."""
@@ -194,6 +221,10 @@ class Task:
             (for a forecast: that all stays as it is). Each is ``(arrays, positions) -> outputs`` for the
             evaluation items at ``positions``, traced by jax, and is measured by the same objective (see
             ``train.untrained``).
+        decoding: how outputs become sequences at the final evaluation; None where they do not.
+        initial: arrays that parameters begin from, by a regular expression that is searched for in their paths
+            (``layers_0/bias``); where such an array is NaN, the model's own beginning stays.
+        classes: names of the classes in the order of their numbers; empty where they have none but their numbers.
     """
 
     name: str
@@ -208,3 +239,4 @@ class Task:
     untrained: Mapping[str, Callable[[Arrays, Any], Any]] = dataclasses.field(default_factory=dict)
     decoding: Decoding | None = None
     initial: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    classes: tuple[str, ...] = ()

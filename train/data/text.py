@@ -16,7 +16,7 @@ def text(file: File, encoding: str = "utf-8", *, advice: str = "save it as UTF-8
 
     Raises:
         BadInput: the file is empty, is not in this encoding, or holds a NUL (it is binary, or UTF-16);
-            the message has the place of the first wrong byte, counted from 0.
+            the message has the line of the first wrong byte, and its place, counted from 0.
     """
     name = codecs.lookup(encoding).name.upper()
     if not file.content:
@@ -27,7 +27,8 @@ def text(file: File, encoding: str = "utf-8", *, advice: str = "save it as UTF-8
     try:
         return file.content.decode(encoding)
     except UnicodeDecodeError as error:
-        byte = file.content[error.start]
+        byte, row = file.content[error.start], file.content.count(b"\n", 0, error.start) + 1
+        where = "" if name.startswith(("UTF-16", "UTF-32")) else f" in line {row:,}"
         raise BadInput(
-            f"{file.origin} is not {name}: byte {error.start:,} is 0x{byte:02x} ({error.reason}); {advice}"
+            f"{file.origin} is not {name}: byte {error.start:,} is 0x{byte:02x}{where} ({error.reason}); {advice}"
         ) from None

@@ -83,7 +83,7 @@ def load(config: Config, data_dir: Path | None) -> Task:
         least=1,
         notes={
             "source": " ".join(paths),
-            "licence": "not stated",
+            "licence": "the owner's",
             "files": sum(len(files) for _, files in found),
             "files_sha256": digest.hexdigest(),
         },

@@ -38,7 +38,7 @@ def test_a_folder_is_split_class_by_class(tmp_path):
     paint(tmp_path / "image_folder")
     task = load(tmp_path)
     assert task.shapes.inputs == (4, 6, 3)
-    assert task.facts["class_names"] == "cat dog eel"
+    assert task.facts["class_names"] == "cat, dog, eel"
     found = pictures(task)
     for split, each in (("train", 7), ("validation", 1), ("test", 2)):
         assert np.bincount([label for _, label in found[split]]).tolist() == [each] * 3

@@ -1,12 +1,15 @@
 """What every set of images lets one choose, and what its record says: on images made here."""
 
+import struct
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from models.base import BadInput
 from models.inputs import Padded
-from train.data import facts, fashion_mnist, images, mnist
+from train.data import facts, fashion_mnist, idx, images, mnist
+from train.data.files import File
 from train.data.images import ImagesConfig, Labelled, classification
 from train.data.sampling import ShuffledExamples
 from train.data.task import Batch, FinalEvaluation
@@ -175,6 +178,23 @@ def test_debians_fashion_mnist_is_found_by_itself(monkeypatch, tmp_path, cache):
     ):
         fashion_mnist.load(fashion_mnist.Config(), None)
     assert not cache.exists() or not list(cache.rglob("*ubyte*"))
+
+
+def test_a_set_in_the_form_of_mnist():
+    """6,000 + 10 images of 1 x 2 pixels: ten classes, with names or without; the last 5,000 validate."""
+    labels = np.arange(6_010, dtype=np.uint8) % 10
+    parts = [(np.stack([labels] * 2, -1)[:, None], labels) for labels in (labels[:6_000], labels[6_000:])]
+    files = [
+        File(f"file {number}", struct.pack(f">{1 + array.ndim}I", 0x800 | array.ndim, *array.shape) + array.tobytes())
+        for number, array in enumerate(array for part in parts for array in part)
+    ]
+    task = idx.task("made", (), files, ImagesConfig(), classes=fashion_mnist.CLASSES)
+    assert (task.shapes.outputs, task.facts["classes"], task.classes) == (10, 10, fashion_mnist.CLASSES)
+    assert [len(arrays["targets"]) for arrays in splits(task).values()] == [1_000, 5_000, 10]
+    np.testing.assert_array_equal(shown(task, "validation")[:, 0, 1], labels[1_000:6_000])
+    np.testing.assert_array_equal(splits(task)["test"]["targets"], labels[6_000:])
+    digits = idx.task("made", (), files, ImagesConfig())
+    assert (digits.shapes.outputs, digits.classes) == (10, ())
 
 
 def test_the_whole_of_fashion_mnist():

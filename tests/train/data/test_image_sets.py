@@ -109,6 +109,7 @@ def test_the_test_split_needs_the_capability(task):
 
 def test_mnist_against_a_plain_reading_of_the_files(shared_data):
     task = mnist.load(mnist.Config(), shared_data)
+    assert (task.shapes.inputs, task.shapes.outputs, task.classes) == ((28, 28, 1), 10, ())
     found = splits(task)
     for parts, prefix in ((("train", "validation"), "train"), (("test",), "t10k")):
         with gzip.open(shared_data / f"mnist/{prefix}-images-idx3-ubyte.gz") as file:

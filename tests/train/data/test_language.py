@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from models.base import BadInput
+from train import objectives
 from train.data import language
 from train.data.language import TextConfig, Texts, language_modelling
 from train.data.sampling import Windows
@@ -217,12 +218,16 @@ def test_the_objective_names_what_it_counts_by():
     }
 
 
-@pytest.mark.parametrize("loss", [0.0, 708.0, 2000.0, math.inf, math.nan])
-def test_perplexity_is_finite_where_the_loss_is(loss):
-    finish = made("characters", Texts(VERSE, OTHER, OTHER)).objective.finish
-    metrics = finish({"loss": np.float64(3 * loss), "correct": np.float64(1), "weight": np.float64(3)})
+@pytest.mark.parametrize("loss", [0.0, 299.0, 2000.0, math.inf, math.nan])
+@pytest.mark.parametrize("objective", ["language modelling", "translation"])
+def test_perplexity_is_finite_where_the_loss_is(objective, loss):
+    """A trial is called diverged where a metric is not finite: a loss of 2,000 nats is bad, not that."""
+    made = {"language modelling": objectives.language_modelling("character"), "translation": objectives.translation(5)}
+    metrics = made[objective].finish({"loss": np.float64(3 * loss), "correct": np.float64(1), "weight": np.float64(3)})
     assert math.isfinite(metrics["perplexity"]) == math.isfinite(loss)
-    assert loss >= 709 or math.isnan(loss) or metrics["perplexity"] == pytest.approx(math.exp(loss))
+    assert loss > 300 or math.isnan(loss) or metrics["perplexity"] == pytest.approx(math.exp(loss))
+    assert not math.isfinite(loss) or math.isfinite(np.var([metrics["perplexity"], 1.0]))
+    np.testing.assert_equal(metrics["loss"], loss)
 
 
 def test_defaults_stand():

@@ -203,7 +203,12 @@ def test_confusion_goes_to_a_file(trained):
         expected[true, guess] = expected.get((true, guess), 0) + 1
     with (folder / "confusion.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["trial"] == "arm-s1"]
-    assert list(rows[0]) == ["trial", "true", "predicted", "count"]
+    assert list(rows[0]) == ["trial", "true", "predicted", "true_name", "predicted_name", "count"]
+    for row in rows:
+        assert [task.classes[int(row[side])] for side in ("true", "predicted")] == [
+            row["true_name"],
+            row["predicted_name"],
+        ]
     assert {(int(row["true"]), int(row["predicted"])): int(row["count"]) for row in rows} == expected
 
 

@@ -11,11 +11,12 @@ import pytest
 from scipy.io import wavfile
 
 from models.base import BadInput
+from models.inputs import Padded
 from train.data import free_spoken_digits, speech
 from train.data.feature_cache import Recording
 from train.data.files import File
 from train.data.log_mel import FLOOR, LogMel, filterbank, log_mel
-from train.data.task import FinalEvaluation
+from train.data.task import Batch, FinalEvaluation
 from train.data.waves import wave
 
 RATE = 1000
@@ -89,6 +90,20 @@ def test_inputs_of_both_forms(cache, form):
             silence = np.broadcast_to((math.log(FLOOR) - mean) / deviation, (lacking, 6))
             around = np.concatenate([image[: lacking // 2], image[lacking // 2 + len(part) :]])
             np.testing.assert_allclose(around, silence, rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["image", "sequence"])
+def test_a_recording_is_shown_as_a_spectrogram(form):
+    """Time to the right, the highest band above, and no padding."""
+    values = np.full((5, 3), -1.0, np.float32)
+    values[3, 2], values[0, 0] = 3, 1
+    inputs = values[..., None]
+    if form == "sequence":
+        inputs = Padded(np.concatenate([values, np.full((4, 3), 9, np.float32)]), np.arange(9) < 5)
+    picture = speech._spectrogram(Batch(inputs, np.int32(1), np.float32(1)))
+    assert (picture.shape, picture.dtype) == ((3, 5), np.uint8)
+    assert np.argwhere(picture).tolist() == [[0, 3], [2, 0]]
+    assert (picture[0, 3], picture[2, 0]) == (255, 128)
 
 
 def test_standardised_by_the_training_recordings_that_are_used(cache):

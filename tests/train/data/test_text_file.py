@@ -86,7 +86,8 @@ def test_other_encodings(tmp_path, encoding):
     [
         (b"", {}, "t is empty: expected text in UTF-8"),
         (b"caf\xe9 au lait", {}, r"t is not UTF-8: byte 3 is 0xe9 .*--config\.data\.encoding=NAME"),
-        (TEXT.encode()[:-20] + b"\xff", {}, r"t is not UTF-8: byte 2,\d\d\d is 0xff"),
+        (TEXT.encode()[:-20] + b"\xff", {}, r"t is not UTF-8: byte 2,\d\d\d is 0xff in line \d+ "),
+        (b"one\ntwo\ncaf\xe9", {}, "byte 11 is 0xe9 in line 3 "),
         (TEXT.encode("utf-16-le"), {}, "t is not plain text: byte 1 is NUL"),
         (b"abc", {"encoding": "utf-16"}, "t is not UTF-16: byte 2 is 0x63"),
         (b"a", {}, "the training text of text_file has fewer than two different tokens"),
