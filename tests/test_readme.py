@@ -101,6 +101,12 @@ def test_data_of_ones_own_by_the_flags_of_the_readme(flags: str, tmp_path: Path)
         for number in range(30):
             pixels = np.random.default_rng(number).integers(0, 255, (40, 36, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "birds" / kind / f"{number}.png")
+    for part in ("train", "validation", "test"):
+        (tmp_path / "arrays" / part).mkdir(parents=True)
+        np.save(
+            tmp_path / "arrays" / part / "inputs.npy", np.random.default_rng(0).integers(0, 255, (40, 8, 8), np.uint8)
+        )
+        np.save(tmp_path / "arrays" / part / "targets.npy", np.arange(40) % 4)
     command = [sys.executable, "-m", "experiments", *flags.split(), "--workdir", str(tmp_path / "runs")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from train.step import path_name
+from train.parameters import path_name
 
 logger = logging.getLogger("paribus")
 
@@ -70,6 +70,10 @@ class Checkpoints:
         self._manager.save(
             step, args=ocp.args.Composite(states=ocp.args.StandardSave(arrays), facts=ocp.args.JsonSave(document))
         )
+
+    def latest(self) -> int:
+        """The step of the newest checkpoint, whole or not; 0 where there is none."""
+        return max(self._manager.all_steps(), default=0)
 
     def restore(self, like: Any) -> Restored | None:
         """The newest checkpoint that is whole, or None where there is none.

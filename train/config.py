@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from models.base import BadInput, Configuration, Field, Static, Traced, describe, fields, plugin, plugin_names, unknown
-from train.sections import Augmentation, Execution, Regularisation, Training
+from train.sections import Augmentation, Execution, Groups, Initialisation, Regularisation, Training
 
 SECTIONS = {
     "data": ("train.data", "data set"),
@@ -38,18 +38,39 @@ class Config(Configuration):
     training: Training = dataclasses.field(default_factory=Training)
     regularisation: Regularisation = dataclasses.field(default_factory=Regularisation)
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    initialisation: Initialisation = dataclasses.field(default_factory=Initialisation)
+    groups: Groups = dataclasses.field(default_factory=Groups)
     execution: Execution = dataclasses.field(default_factory=Execution)
 
     def validate(self) -> None:
-        """A schedule must fit the training that it serves, and what wraps the optimizer the optimizer."""
+        """Sections fit each other: schedule and training, optimizer and what is wrapped around it."""
         check = getattr(self.schedule, "check", None)
         if check is not None:
             check(self.training.steps)
-        if self.optimizer.name == "lbfgs" and self.regularisation.sam_radius:
+        average = self.regularisation
+        if average.swa_every and average.swa_start >= self.training.steps:
             raise BadInput(
-                f"regularisation.sam_radius={self.regularisation.sam_radius} needs an optimizer without a line search: "
-                "with optimizer.name=lbfgs it must be 0"
+                f"regularisation.swa_start={average.swa_start} must be less than training.steps={self.training.steps}"
             )
+        if self.optimizer.name == "lbfgs":
+            self._check_line_search()
+        if set(self.groups.weight_decays) - {1.0} and "weight_decay" not in fields(type(self.optimizer)):
+            raise BadInput(f"groups.weight_decays needs an optimizer that decays, and {self.optimizer.name} does not")
+
+    def _check_line_search(self) -> None:
+        """A line search sets the step itself and compares losses: it fits nothing that changes either."""
+        unfit = {
+            "regularisation.sam_radius": self.regularisation.sam_radius,
+            "regularisation.gradient_noise": self.regularisation.gradient_noise,
+            "groups.patterns": ",".join(self.groups.patterns),
+            "training.compute_dtype": "float16" if self.training.compute_dtype == "float16" else "",
+        }
+        for path, value in unfit.items():
+            if value:
+                wanted = {float: "it must be 0", str: "leave it out"}[type(value)]
+                raise BadInput(
+                    f"{path}={value} needs an optimizer without a line search: with optimizer.name=lbfgs {wanted}"
+                )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,7 +183,9 @@ def parse(text: str, annotation: Any) -> Any:
             return None
         return parse(text, next(part for part in get_args(annotation) if part is not type(None)))
     if origin is tuple:
-        items = [item for item in text.strip("()[] ").split(",") if item.strip()]
+        # Brackets belong to a regular expression, not to the list of them.
+        bare = text if get_args(annotation)[0] is str else text.strip("()[] ")
+        items = [item for item in bare.split(",") if item.strip()]
         return tuple(parse(item.strip(), get_args(annotation)[0]) for item in items)
     if annotation is bool:
         return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
@@ -276,16 +299,26 @@ def program_key(config: Config) -> str:
 def traced_paths(configs: Sequence[Config]) -> tuple[str, ...]:
     """Paths of the traced fields that a program for these configurations takes as arguments.
 
-    A mechanism that is off in all of them (a dropout rate of 0 everywhere) is left out.
+    A mechanism that is off in all of them (a dropout rate of 0 everywhere) is left out, and so is what has no
+    effect without it.
     """
     columns = [dict(leaves(config)) for config in configs]
+    idle = [_idle(config) for config in configs]
     result = []
     for path, leaf in columns[0].items():
-        if isinstance(leaf.field.kind, Traced):
+        if isinstance(leaf.field.kind, Traced) and not all(path in names for names in idle):
             off = leaf.field.kind.off
             if off is None or any(column[path].value != off for column in columns):
                 result.append(path)
     return tuple(result)
+
+
+def _idle(config: Config) -> set[str]:
+    """Paths of the fields that have no effect in this configuration, as the sections themselves say."""
+    sections = {name: getattr(config, name) for name in fields(Config)}
+    return {
+        f"{name}.{field}" for name, section in sections.items() if hasattr(section, "idle") for field in section.idle()
+    }
 
 
 def bind(config: Configuration, values: Mapping[str, Any]) -> types.SimpleNamespace:

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from models import flops, summary
-from train import augmentation
-from train.config import Config, traced_paths
+from train import full_batch
+from train.config import Config, leaves, traced_paths
 from train.data.task import Batch, BucketedSampler, Task
-from train.step import decay_mask, make_step, path_name
+from train.parameters import decay_mask, path_name
+from train.step import make_step, step_keys
 
 
 class Cost(NamedTuple):
@@ -41,19 +42,21 @@ def cost(config: Config, task: Task) -> Cost:
     Raises:
         BadInput: the model cannot treat the task, or the batch does not fit the data.
     """
-    size = config.training.batch_size
+    task, size = full_batch.resolve(config, task)
     task.sampler.check(task.train.arrays, batch_size=size)
     step = make_step(config, task.shapes, task.objective, task.decoding)
-    scalar = jax.ShapeDtypeStruct((), jnp.float32)
     hyperparameters: dict[str, dict[str, Any]] = {}
     for path in traced_paths([config]):
         section, _, name = path.partition(".")
-        hyperparameters.setdefault(section, {})[name] = scalar
-    batch = jax.eval_shape(lambda: task.sampler.gather(dict(task.train.arrays), jnp.zeros(size, jnp.int32)))
-    state = jax.eval_shape(step.init, jax.ShapeDtypeStruct((), jnp.uint32), hyperparameters, batch, dict(task.initial))
-    keys = dict.fromkeys(("dropout", *augmentation.STREAMS), jax.eval_shape(lambda: jax.random.key(0)))
+        shape = np.shape(dict(leaves(config))[path].value)
+        hyperparameters.setdefault(section, {})[name] = jax.ShapeDtypeStruct(shape, jnp.float32)
+    indices = jax.ShapeDtypeStruct((size,), jnp.int32)
+    batch = jax.eval_shape(task.sampler.gather, dict(task.train.arrays), indices)  # which loads nothing
+    seed, number = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((), jnp.int32)
+    state = jax.eval_shape(step.init, seed, hyperparameters, batch, dict(task.initial))
+    keys = jax.eval_shape(step_keys, seed, hyperparameters, number)
     operations = sum(
-        share * flops.count(step.train, state, hyperparameters, each, keys, jax.ShapeDtypeStruct((), jnp.int32))
+        share * flops.count(step.train, state, hyperparameters, each, keys, number)
         for share, each in _batches(task, batch)
     )
     mask = jax.tree_util.tree_leaves_with_path(decay_mask(state.params, config.regularisation.undecayed))

@@ -97,7 +97,10 @@ class Files:
             (*untrained.COLUMNS, *finals, *provenance.COLUMNS, "data"),
             optional=set(finals),
         )
-        self.confusion = Table(folder / "confusion.csv", ("trial", "true", "predicted", "count"))
+        names = ("true_name", "predicted_name")
+        self.confusion = Table(
+            folder / "confusion.csv", ("trial", "true", "predicted", *names, "count"), optional=set(names)
+        )
 
     def checkpoints(self, population: Population) -> Path:
         """The folder of a population's checkpoints."""
@@ -113,7 +116,8 @@ def run_population(population: Population, files: Files, watch: Watch) -> dict[s
     """Train and evaluate the trials of a population, from where they stopped, and record them.
 
     Returns:
-        seconds by what they went into: compile, step, evaluate, checkpoint.
+        seconds by what they went into: compile, step, evaluate, checkpoint, and input, in which the devices waited for
+        the data of a streamed split and had nothing else to do.
 
     Raises:
         Interrupted: a stop was asked for; a checkpoint has been written.
@@ -124,6 +128,7 @@ def run_population(population: Population, files: Files, watch: Watch) -> dict[s
         run.finish()
     finally:
         run.checkpoints.close()
+        population.close()
     return {"compile": population.compile_seconds, **run.seconds}
 
 
@@ -133,7 +138,7 @@ class _Run:
     def __init__(self, population: Population, files: Files, watch: Watch) -> None:
         self.population, self.files, self.watch = population, files, watch
         self.checkpoints = Checkpoints(files.checkpoints(population))
-        self.seconds = {"step": 0.0, "evaluate": 0.0, "checkpoint": 0.0}
+        self.seconds = {"step": 0.0, "evaluate": 0.0, "checkpoint": 0.0, "input": 0.0}
         self.trained_seconds = 0.0
         self.training = population.config.training
         self.chunk = 4
@@ -144,6 +149,8 @@ class _Run:
 
     def _restore(self) -> None:
         """Begin at the newest whole checkpoint, or at step 0; drop the rows beyond it."""
+        self.population.has_input(self.checkpoints.latest())  # which begins to read, while the compiler works
+        self.population.request("validation", self.population.task.validation.arrays)
         self.population.compile()
         self.states = self.population.init()
         restored = self.checkpoints.restore(self.states)
@@ -153,6 +160,7 @@ class _Run:
             self.states = self.population.place(restored.states)
             self.trained_seconds = restored.facts["train_seconds"]
             self.watch.progress(self.step * len(self.population.trials))
+        self.stopped = self.population.stopped_steps(self.states)
         mine = {trial.id for trial in self.population.trials}
         self.files.curves.keep(lambda row: row["trial"] not in mine or int(row["step"]) <= self.step)
 
@@ -165,7 +173,8 @@ class _Run:
         while self.step < self.training.steps:
             every = self.training.evaluate_every
             boundary = min((self.step // every + 1) * every, self.training.steps)
-            stop = min(self.step + self.chunk, boundary)
+            self._await_input()
+            stop = min(self.step + self.chunk, boundary, self.population.reach(self.step))
             dispatched = time.perf_counter()
             self.states, pulse = self.population.advance(self.states, self.step, stop)
             self._submit("step", dispatched, stop - self.step, pulse, lambda _: None)
@@ -174,8 +183,25 @@ class _Run:
                 self._evaluate()
             self._wait(leave=1)
             self._save_if_due()
+            if min(self.stopped) >= 0:
+                self._skip_the_rest()
         self._wait(leave=0)
         self._save()
+
+    def _skip_the_rest(self) -> None:
+        """All trials have stopped early: there is nothing left to train."""
+        self.watch.progress((self.training.steps - self.step) * len(self.population.trials))
+        self.step = self.training.steps
+
+    def _await_input(self) -> None:
+        """Wait for the data of the next step; what the devices were given before is not counted as waiting."""
+        if self.population.has_input(self.step):
+            return
+        self._wait(leave=0)
+        start = time.perf_counter()
+        self.population.await_input(self.step)
+        self.ready = time.perf_counter()
+        self.seconds["input"] += self.ready - start
 
     def _save_if_due(self) -> None:
         interrupted = self.watch.interrupted()
@@ -216,17 +242,35 @@ class _Run:
 
     def _evaluate(self) -> None:
         """Dispatch an evaluation on the validation split; its rows are written once it is done."""
-        dispatched, step = time.perf_counter(), self.step
-        result = self.population.evaluate(self.states, "validation", self.population.task.validation.arrays)
+        arrays = self.population.task.validation.arrays
+        if not self.population.request("validation", arrays):
+            self._wait(leave=0)
+        dispatched, step, idle = time.perf_counter(), self.step, self.population.idle_seconds
+        result = self.population.evaluate(self.states, "validation", arrays)
+        self.population.request("validation", arrays)  # for the next time
+        idle = self.population.idle_seconds - idle
+        self.seconds["input"] += idle
+        self.seconds["evaluate"] -= idle
         self._submit("evaluate", dispatched, 0, result, lambda evaluation: self._record(step, evaluation))
+        if self.population.stops_early:
+            self._wait(leave=0)
+            self._heed(step, result)
+
+    def _heed(self, step: int, evaluation: Any) -> None:
+        """Tell early stopping what an evaluation found; trials may end with it."""
+        name = f"validation_{self.population.task.objective.metrics[0]}"
+        lanes = range(len(self.population.trials))
+        values = [self._metrics("validation", evaluation, lane)[name] for lane in lanes]
+        self.states = self.population.observe(self.states, values, step)
+        self.stopped = self.population.stopped_steps(self.states)
 
     def _record(self, step: int, evaluation: Any) -> None:
-        """Write a row for each lane that has not diverged."""
+        """Write a row for each lane that has neither diverged nor stopped before."""
         every = self.training.evaluate_every
         since = step % every or min(every, step)
         rows = []
         for lane, trial in enumerate(self.population.trials):
-            if int(evaluation.diverged_step[lane]) >= 0:
+            if int(evaluation.diverged_step[lane]) >= 0 or self.stopped[lane] >= 0:
                 continue
             row = self._head(trial) | {"step": step, "seconds": round(self.trained_seconds, 3)}
             row["train_loss"] = float(evaluation.loss_sum[lane]) / since if step else ""
@@ -236,6 +280,8 @@ class _Run:
     def finish(self) -> None:
         """The final evaluation, and a row for each trial; all of them at once."""
         task = self.population.task
+        if self.population.stops_early:
+            self.states = self.population.conclude(self.states)
         validation = jax.device_get(self.population.evaluate(self.states, "validation", task.validation.arrays))
         capability = FinalEvaluation()
         test_arrays = task.test.open(capability)
@@ -256,14 +302,15 @@ class _Run:
             diverged = int(test.diverged_step[lane])
             if diverged < 0 and not all(math.isfinite(value) for value in metrics.values()):
                 diverged = self.training.steps
-            row = self._head(trial) | {"status": "ok" if diverged < 0 else "diverged", "steps": self.training.steps}
+            steps = self.training.steps if self.stopped[lane] < 0 else int(self.stopped[lane])
+            row = self._head(trial) | {"status": "ok" if diverged < 0 else "diverged", "steps": steps}
             row |= {"diverged_step": diverged} if diverged >= 0 else metrics
             row |= {"parameters": spent.parameters, "flops_per_step": spent.flops_per_step}
             row |= {"train_seconds": round(self.trained_seconds, 3)}
             row |= values(trial.config)
             rows.append(row | self._origin(trial))
             if diverged < 0 and "confusion" in test.sums:
-                confusion += _confusion_rows(trial, test.sums["confusion"][lane])
+                confusion += _confusion_rows(trial, test.of(lane)["confusion"], task.classes)
         if confusion:
             self.files.confusion.put(confusion, key="trial")
         self.files.trials.put(rows, key="trial")
@@ -273,8 +320,8 @@ class _Run:
 
     def _metrics(self, split: str, evaluation: Any, lane: int) -> dict[str, float]:
         """The metrics of one lane from the sums over a split."""
-        sums = {name: np.asarray(values[lane], np.float64) for name, values in evaluation.sums.items()}
-        return {f"{split}_{name}": value for name, value in self.population.task.objective.finish(sums).items()}
+        finished = self.population.task.objective.finish(evaluation.of(lane))
+        return {f"{split}_{name}": value for name, value in finished.items()}
 
     def _decoded(self, split: str, arrays: Arrays, references: Sequence[str]) -> list[dict[str, float]]:
         """For each lane, the metrics of what it decodes from a split; none where the task decodes nothing."""
@@ -298,11 +345,17 @@ class _Run:
         }
 
 
-def _confusion_rows(trial: Trial, matrix: Any) -> list[dict[str, Any]]:
-    """A row for each pair of true and predicted class that occurs on the test split."""
+def _confusion_rows(trial: Trial, matrix: Any, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each pair of true and predicted class that occurs on the test split, with names where they have any."""
     counts = np.asarray(matrix)
     return [
-        {"trial": trial.id, "true": int(true), "predicted": int(predicted), "count": int(counts[true, predicted])}
+        {
+            "trial": trial.id,
+            "true": int(true),
+            "predicted": int(predicted),
+            **({"true_name": classes[true], "predicted_name": classes[predicted]} if classes else {}),
+            "count": int(counts[true, predicted]),
+        }
         for true, predicted in np.argwhere(counts > 0)
     ]
 

@@ -7,7 +7,6 @@ Every mean is over real items: those of weight 1. A task of another kind brings 
 
 import functools
 import math
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -38,6 +37,11 @@ def cross_entropy(
     return (1.0 - label_smoothing) * loss + label_smoothing * uniform
 
 
+def total_weight(batch: Batch) -> Float[Array, ""]:
+    """The sum of the weights of a batch's items, which a mean over the items is divided by."""
+    return jnp.sum(batch.weights)
+
+
 class Objective(NamedTuple):
     """What is minimised and what is reported.
 
@@ -48,6 +52,8 @@ class Objective(NamedTuple):
             ``confusion`` [classes, classes] counts true and predicted class; the test split's goes to a file.
         metrics: names of the metrics that :attr:`finish` gives.
         finish: from the sums over a whole split, as NumPy arrays, to its metrics.
+        weight: ``batch -> scalar``, what :attr:`loss` divides its sum over items by, up to a constant: so the losses
+            of the parts of a batch, weighted by it, add up to the loss of the batch.
     """
 
     loss: Callable[..., Array]
@@ -55,6 +61,7 @@ class Objective(NamedTuple):
     sums: Callable[..., dict[str, Array]]
     metrics: tuple[str, ...]
     finish: Callable[[Mapping[str, Any]], dict[str, float]]
+    weight: Callable[[Batch], Array] = total_weight
 
 
 MOST_CONFUSED = 100
@@ -89,9 +96,16 @@ def _means(sums: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(sums[total] / sums["weight"]) for name, total in (("loss", "loss"), ("accuracy", "correct"))}
 
 
+HIGHEST_PERPLEXITY = 300.0
+"""Nats from which on a perplexity is that of so many: no finite loss is a divergence, whatever floats hold.
+
+The loss itself is reported as it is. From here, means and squares over seeds stay finite too.
+"""
+
+
 def _perplexity(loss: float) -> float:
-    """``exp(loss)``; the greatest float where a finite loss is beyond what floats hold, so that it stays finite."""
-    return sys.float_info.max if 709 < loss < math.inf else math.exp(loss)
+    """``exp(loss)``; where a finite loss is beyond :data:`HIGHEST_PERPLEXITY`, that of this bound."""
+    return math.exp(loss if math.isinf(loss) else min(loss, HIGHEST_PERPLEXITY))
 
 
 def _class_sums(logits: Array, batch: Batch) -> dict[str, Array]:
@@ -134,6 +148,10 @@ def _classification(sums: Mapping[str, Any]) -> dict[str, float]:
 
 def _translation_loss(tokens: float, logits: Array, batch: Batch, **values: Array | float) -> Float[Array, ""]:
     return jnp.sum(_items(logits, batch, **values) * batch.weights) / (batch.weights.shape[0] * tokens)
+
+
+def _sentences(batch: Batch) -> Float[Array, ""]:
+    return jnp.float32(batch.weights.shape[0])
 
 
 def _translation(sums: Mapping[str, Any]) -> dict[str, float]:
@@ -180,7 +198,8 @@ def translation(tokens_per_sentence: float) -> Objective:
         tokens_per_sentence: mean number of real target tokens in a sentence of the training split.
     """
     loss = functools.partial(_translation_loss, tokens_per_sentence)
-    return Objective(loss, OF_LOGITS, _sums, ("loss", "perplexity", "token_accuracy"), _translation)
+    metrics = ("loss", "perplexity", "token_accuracy")
+    return Objective(loss, OF_LOGITS, _sums, metrics, _translation, _sentences)
 
 
 def language_modelling(unit: str, *, spelled: tuple[str, ...] = ()) -> Objective:

@@ -14,8 +14,8 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,36 +23,17 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
-from train import augmentation, randomness
+from train import augmentation, full_batch
 from train.config import Config, Trial, digest, leaves, program_key, traced_paths
-from train.data.task import Arrays, Batch, BucketedSampler, Task
-from train.step import Hyperparameters, State, make_step
+from train.data.streaming import streams
+from train.data.task import Arrays, Task
+from train.feed import Chunk, Feed, evaluation_feed, training_feed
+from train.lane import Evaluation, LaneFunctions, Lanes
+from train.step import State, make_step
 
 logger = logging.getLogger("paribus")
 
 AXIS = "lanes"
-
-
-class Lanes(NamedTuple):
-    """What distinguishes the lanes of a population; every array has the lanes as its first axis.
-
-    Attributes:
-        seed: uint32, root of the lane's random streams.
-        hyperparameters: the traced values, by section and field.
-        padding: true for a lane that only fills up the devices and takes no step.
-    """
-
-    seed: Any
-    hyperparameters: Hyperparameters
-    padding: Any
-
-
-class Evaluation(NamedTuple):
-    """What an evaluation returns for each lane."""
-
-    sums: dict[str, Any]
-    loss_sum: Any
-    diverged_step: Any
 
 
 def group(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
@@ -94,13 +75,15 @@ class Population:
 
     def __init__(self, trials: Sequence[Trial], traced: Sequence[str], task: Task) -> None:
         self.trials = tuple(trials)
-        self.task = task
         self.config = trials[0].config
-        task.sampler.check(task.train.arrays, batch_size=self.config.training.batch_size)
+        self.task, batch_size = full_batch.resolve(self.config, task)
+        self.task.sampler.check(task.train.arrays, batch_size=batch_size)
         for trial in trials:  # make_step sees the first alone
             augmentation.check(trial.config, task.shapes)
         self.strategy = choose_strategy(self.config, jax.default_backend())
         self.step = make_step(self.config, task.shapes, task.objective, task.decoding)
+        every = self.config.training.evaluate_every
+        self._lane = LaneFunctions(self.task, self.step, batch_size=batch_size, evaluate_every=every)
         devices = jax.local_devices()
         count = min(len(devices), len(self.trials)) if self.config.execution.spread else 1
         self.mesh = Mesh(np.array(devices[:count]), (AXIS,))
@@ -109,7 +92,13 @@ class Population:
         self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
         self._whole = NamedSharding(self.mesh, PartitionSpec())
         self.lanes = jax.device_put(self._lanes(traced, count), self._split)
-        self._arrays = {"train": jax.device_put(dict(task.train.arrays), self._whole)}
+        self._arrays: dict[str, Any] = {}
+        self._sums: dict[str, Any] | None = None
+        self._requested: dict[str, Feed] = {}
+        self.idle_seconds = 0.0
+        self._feed = self._training_feed(batch_size)
+        if self._feed is None:
+            self._arrays["train"] = jax.device_put(dict(task.train.arrays), self._whole)
         self._initial = jax.device_put(dict(task.initial), self._whole)
 
     @property
@@ -136,14 +125,37 @@ class Population:
             seed=np.asarray([trial.seed for trial in members], np.uint32),
             hyperparameters=hyperparameters,
             padding=np.arange(padded) >= len(self.trials),
+            stream=np.asarray([self._seeds.index(trial.seed) for trial in members], np.int32),
         )
+
+    @property
+    def _seeds(self) -> tuple[int, ...]:
+        """The different seeds, each once."""
+        return tuple(dict.fromkeys(trial.seed for trial in self.trials))
+
+    def _is_streamed(self, arrays: Arrays) -> bool:
+        return streams(arrays, self.task.sampler, self.config.execution.stream_above_gib)
+
+    def _training_feed(self, batch_size: int) -> Feed | None:
+        """What streams the training split; None where it lies on the devices."""
+        if not self._is_streamed(self.task.train.arrays):
+            return None
+        sampler: Any = self.task.sampler
+        execution, steps = self.config.execution, self.config.training.steps
+        options: dict[str, Any] = {"sharding": self._whole, "workers": execution.input_workers}
+        arrays = self.task.train.arrays
+        return training_feed(sampler, arrays, self._seeds, batch_size=batch_size, steps=steps, **options)
 
     def init(self) -> State:
         """Fresh states of all lanes."""
         return self._init()()
 
     def _init(self) -> Callable[[], State]:
-        return self._program("init", self._init_lane, (self.lanes,), (self._arrays["train"], self._initial))
+        return self._program("init", self._lane.init, (self.lanes,), (self._example(), self._initial))
+
+    def _example(self) -> Arrays | Chunk:
+        """What a model takes its shapes from."""
+        return self._feed.example() if self._feed else self._arrays["train"]
 
     def advance(self, states: State, start: int, stop: int) -> tuple[State, Any]:
         """Train from step ``start`` up to ``stop``. Donates ``states``.
@@ -152,21 +164,150 @@ class Population:
             the new states, and ``diverged_step`` of each lane as an array of its own, which stays
             readable when the states have been donated to the next call.
         """
-        return self._advance(states, start, stop)()
+        while True:
+            last = min(stop, self.reach(start))
+            source = self._feed.chunk(start) if self._feed else self._arrays["train"]
+            states, pulse = self._advance(states, source, start, last)()
+            if last == stop:
+                return states, pulse
+            start = last
 
-    def _advance(self, states: State, start: int, stop: int) -> Callable[[], Any]:
-        function = self._advance_vectorised if self.strategy == "vectorised" else self._advance_sequential
+    def _advance(self, states: State, source: Arrays | Chunk, start: int, stop: int) -> Callable[[], Any]:
+        function = self._lane.advance_vectorised if self.strategy == "vectorised" else self._lane.advance_sequential
         bounds = (np.int32(start), np.int32(stop))
-        return self._program("advance", function, (states, self.lanes), (self._arrays["train"], *bounds), donate=True)
+        return self._program("advance", function, (states, self.lanes), (source, *bounds), donate=True)
+
+    def reach(self, step: int) -> int:
+        """The step up to which training goes on from ``step`` without more data."""
+        return (step // self._feed.size + 1) * self._feed.size if self._feed else self.config.training.steps
+
+    def has_input(self, step: int) -> bool:
+        """Whether the data of this step are on the devices. Where they are not, they are asked for."""
+        if self._feed is None or step >= self.config.training.steps:
+            return True
+        self._feed.begin(step)
+        return self._feed.is_ready(step)
+
+    def await_input(self, step: int) -> None:
+        """Wait for the data of this step."""
+        if self._feed is not None:
+            self._feed.chunk(step)
+
+    def close(self) -> None:
+        """End what reads streamed splits; a population that has any cannot go on."""
+        for feed in (self._feed, *self._requested.values()):
+            if feed is not None:
+                feed.close()
 
     def evaluate(self, states: State, split: str, arrays: Arrays) -> Evaluation:
-        """Sums of the objective's measures over a whole split, and the lanes' health."""
-        return self._evaluate(states, split, arrays)()
+        """Sums of the objective's measures over a whole split, and the lanes' health.
 
-    def _evaluate(self, states: State, split: str, arrays: Arrays) -> Callable[[], Any]:
-        if split not in self._arrays:
-            self._arrays[split] = jax.device_put(dict(arrays), self._whole)
-        return self._program(f"evaluate {split}", self._evaluate_lane, (states, self.lanes), (self._arrays[split],))
+        Where the split is streamed, ``idle_seconds`` grows by the time that the devices had to wait for data.
+        """
+        self.request(split, arrays)
+        feed = self._requested.pop(split, None)
+        batches = self._evaluation_batches(arrays)
+        sums = jax.device_put(self._no_sums(arrays), self._split)
+        result = Evaluation(sums, sums, None, None)
+        for start in range(0, batches, feed.size if feed else batches):
+            if feed is not None and not feed.is_ready(start):
+                jax.block_until_ready(result.sums)
+                waiting = time.perf_counter()
+                feed.chunk(start)
+                self.idle_seconds += time.perf_counter() - waiting
+            source = feed.chunk(start) if feed else self._arrays[split]
+            stop = min(start + feed.size, batches) if feed else batches
+            result = self._evaluate(states, split, arrays, result, source, start, stop)()
+        if feed is not None:
+            feed.close()
+        return result
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether some trial has patience set; evaluations are then to be told to :meth:`observe`."""
+        return "early_stopping_patience" in self.lanes.hyperparameters.get("regularisation", {})
+
+    def observe(self, states: State, values: Sequence[float], step: int) -> State:
+        """The states after early stopping has been told each trial's value at ``step``. Donates ``states``."""
+        return self._observe(states, values, step)()
+
+    def _observe(self, states: State, values: Sequence[float], step: int) -> Callable[[], State]:
+        padded = [*values, *[0.0] * (len(self.lanes.seed) - len(values))]
+        found = jax.device_put(np.asarray(padded, np.float32), self._split)
+        return self._program("observe", self._lane.observe, (states, self.lanes, found), (np.int32(step),), donate=True)
+
+    def conclude(self, states: State) -> State:
+        """The states whose evaluations take what early stopping kept. Donates ``states``."""
+        return self._conclude(states)()
+
+    def _conclude(self, states: State) -> Callable[[], State]:
+        return self._program("conclude", self._lane.conclude, (states,), (), donate=True)
+
+    def stopped_steps(self, states: State) -> Int[np.ndarray, " trials"]:
+        """The step at which each trial stopped early; -1 for one that has not."""
+        if not states.stopping:
+            return np.full(len(self.trials), -1)
+        return np.asarray(jax.device_get(states.stopping.stopped_step))[: len(self.trials)]
+
+    def request(self, split: str, arrays: Arrays) -> bool:
+        """Bring a split to the devices, or begin to read it where it is streamed. Whether an evaluation can begin."""
+        if split in self._arrays:
+            return True
+        if split not in self._requested:
+            feed = self._evaluation_feed(arrays)
+            if feed is None:
+                self._arrays[split] = jax.device_put(dict(arrays), self._whole)
+                return True
+            feed.begin(0)
+            self._requested[split] = feed
+        return self._requested[split].is_ready(0)
+
+    def _evaluate(
+        self,
+        states: State,
+        split: str,
+        arrays: Arrays,
+        before: Evaluation,
+        source: Arrays | Chunk,
+        start: int,
+        stop: int,
+    ) -> Callable[[], Any]:
+        function = functools.partial(self._lane.evaluate, size=self._evaluation_batch(arrays))
+        lanes = (states, self.lanes, before.sums, before.rests)
+        shared = (source, np.int32(start), np.int32(stop))
+        return self._program(f"evaluate {split}", function, lanes, shared)
+
+    def _evaluation_batch(self, arrays: Arrays) -> int:
+        """Items in a batch of an evaluation."""
+        return min(self.config.training.evaluation_batch_size, self.task.sampler.evaluation_size(arrays))
+
+    def _evaluation_batches(self, arrays: Arrays) -> int:
+        return math.ceil(self.task.sampler.evaluation_size(arrays) / self._evaluation_batch(arrays))
+
+    def _evaluation_feed(self, arrays: Arrays) -> Feed | None:
+        """What streams a split through an evaluation; None for one that lies on the devices."""
+        if not self._is_streamed(arrays):
+            return None
+        sampler: Any = self.task.sampler
+        return evaluation_feed(sampler, arrays, batch_size=self._evaluation_batch(arrays), sharding=self._whole)
+
+    def _no_sums(self, arrays: Arrays) -> dict[str, Any]:
+        """The sums of nothing, of every lane."""
+        if self._sums is None:
+            state, lane = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (self._states_shape(), self.lanes)
+            )
+            positions = jax.ShapeDtypeStruct((1,), jnp.int32)
+            batch = jax.eval_shape(self.task.sampler.evaluation_batch, dict(arrays), positions)
+            self._sums = jax.eval_shape(self.step.measure, state, lane.hyperparameters, batch)
+        count = len(self.lanes.seed)
+        sums: Any = self._sums
+        return {name: np.zeros((count, *leaf.shape), leaf.dtype) for name, leaf in sums.items()}
+
+    def _states_shape(self) -> State:
+        """What the states of all lanes look like, without their content."""
+        states = jax.eval_shape(self._over_lanes(self._lane.init), self.lanes, (), (self._example(), self._initial))
+        return jax.tree.map(lambda leaf: leaf.update(sharding=self._split), states)
 
     def decode(self, states: State, source: Any) -> Int[np.ndarray, "lanes examples steps"]:
         """What every lane decodes from these source sequences, as the task wants it; the lanes one after another.
@@ -183,7 +324,7 @@ class Population:
         for start in range(0, count, size):
             rows = np.minimum(np.arange(start, start + size), count - 1)
             batch = jax.device_put(jax.tree.map(lambda leaf: leaf[rows], source), self._whole)  # noqa: B023
-            decoded.append(self._program("decode", self._decode_lane, (states, self.lanes), (batch,))())
+            decoded.append(self._program("decode", self._lane.decode, (states, self.lanes), (batch,))())
         return np.concatenate(jax.device_get(decoded), axis=1)[:, :count]
 
     def compile(self) -> None:
@@ -192,18 +333,31 @@ class Population:
         The programs are compiled side by side: one thread each, for XLA compiles without Python's lock.
         """
         start, before = time.perf_counter(), self.compile_seconds
-        shared = (self._arrays["train"], self._initial)
-        states = jax.eval_shape(self._over_lanes(self._init_lane), self.lanes, (), shared)
-        states = jax.tree.map(lambda leaf: leaf.update(sharding=self._split), states)
+        states = self._states_shape()
+        feed = self._feed
         calls = (
             self._init,
-            lambda: self._advance(states, 0, 0),
-            lambda: self._evaluate(states, "validation", self.task.validation.arrays),
+            lambda: self._advance(states, feed.shape() if feed else self._arrays["train"], 0, 0),
+            lambda: self._prepare_evaluation(states, "validation", self.task.validation.arrays),
+            *self._early_stopping(states),
         )
         with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
             for program in [pool.submit(call) for call in calls]:
                 program.result()
         self.compile_seconds = before + time.perf_counter() - start
+
+    def _early_stopping(self, states: State) -> list[Callable[[], Any]]:
+        """What compiles the programs of early stopping, where it is on."""
+        values = [0.0] * len(self.trials)
+        return [lambda: self._observe(states, values, 0), lambda: self._conclude(states)] if self.stops_early else []
+
+    def _prepare_evaluation(self, states: State, split: str, arrays: Arrays) -> None:
+        """Compile the evaluation of a split, and bring it to the devices unless it is streamed."""
+        self.request(split, arrays)
+        feed = self._requested.get(split)
+        sums = jax.device_put(self._no_sums(arrays), self._split)
+        source = feed.shape() if feed else self._arrays[split]
+        self._evaluate(states, split, arrays, Evaluation(sums, sums, None, None), source, 0, 0)
 
     def place(self, states: State) -> State:
         """States from host memory, laid out over the devices."""
@@ -227,108 +381,12 @@ class Population:
             lanes = (first, *rest)
             # Batched factorisations (orthogonal kernels) deadlock in jaxlib's CPU thread pool, so lanes
             # are initialised one after another. A decoding ends when its own rows have ended.
-            if self.strategy == "vectorised" and function not in (self._init_lane, self._decode_lane):
+            if self.strategy == "vectorised" and function not in (self._lane.init, self._lane.decode):
                 return jax.vmap(lambda lane: function(*lane, *shared))(lanes)
             return jax.lax.map(lambda lane: function(*lane, *shared), lanes)
 
         specs = (PartitionSpec(AXIS), PartitionSpec(AXIS), PartitionSpec())
         return jax.shard_map(on_device, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)
-
-    def _init_lane(self, lane: Lanes, arrays: Arrays, initial: Mapping[str, Any]) -> State:
-        indices = jnp.zeros(self.config.training.batch_size, jnp.int32)
-        return self.step.init(lane.seed, lane.hyperparameters, self.task.sampler.gather(arrays, indices), initial)
-
-    def _decode_lane(self, state: State, lane: Lanes, source: Any) -> Any:
-        return self.step.decode(state, lane.hyperparameters, source)
-
-    def _keys(self, lane: Lanes, step: Any) -> dict[str, Any]:
-        root = randomness.root(lane.seed)
-        keys = {"dropout": randomness.at(randomness.stream(root, "dropout"), step)}
-        return keys | augmentation.keys(root, lane.hyperparameters.get("augmentation", {}), step)
-
-    def _one_step(self, state: State, order: Any, lane: Lanes, arrays: Arrays, step: Any) -> tuple[State, Any]:
-        """One train step of one lane: draw, gather, step."""
-        key = randomness.stream(randomness.root(lane.seed), "order")
-        size, sampler = self.config.training.batch_size, self.task.sampler
-        following, indices = sampler.draw(order, arrays, key, step, batch_size=size)
-        batch = sampler.gather(arrays, indices)
-
-        def train(batch: Batch) -> State:
-            return self.step.train(state, lane.hyperparameters, batch, self._keys(lane, step), step)
-
-        if not isinstance(sampler, BucketedSampler):
-            return train(batch), following
-        return _at_width(train, batch, sampler, sampler.bucket(order, arrays, step, batch_size=size)), following
-
-    def _begin(self, state: State, lane: Lanes, arrays: Arrays, start: Any) -> tuple[State, Any]:
-        """The state with its sum of losses emptied after an evaluation, and the order at ``start``."""
-        fresh = start % self.config.training.evaluate_every == 0
-        state = state._replace(loss_sum=jnp.where(fresh, 0.0, state.loss_sum))
-        key = randomness.stream(randomness.root(lane.seed), "order")
-        size = self.config.training.batch_size
-        return state, self.task.sampler.start(arrays, key, start, batch_size=size)
-
-    def _advance_sequential(
-        self, state: State, lane: Lanes, arrays: Arrays, start: Any, stop: Any
-    ) -> tuple[State, Any]:
-        """Steps of one lane; one that has diverged, or is padding, takes none and costs nothing."""
-
-        def unfinished(carry: tuple) -> Any:
-            state, _, step = carry
-            return (step < stop) & (state.diverged_step < 0) & ~lane.padding
-
-        def body(carry: tuple) -> tuple:
-            state, order, step = carry
-            state, order = self._one_step(state, order, lane, arrays, step)
-            return state, order, step + 1
-
-        state, order = self._begin(state, lane, arrays, start)
-        state = jax.lax.while_loop(unfinished, body, (state, order, start))[0]
-        return state, state.diverged_step + 0
-
-    def _advance_vectorised(
-        self, state: State, lane: Lanes, arrays: Arrays, start: Any, stop: Any
-    ) -> tuple[State, Any]:
-        """The same, for lanes that march in step: one that has diverged keeps its state."""
-
-        def body(step: Any, carry: tuple) -> tuple:
-            state, order = carry
-            active = (state.diverged_step < 0) & ~lane.padding
-            changed, order = self._one_step(state, order, lane, arrays, step)
-            return jax.tree.map(lambda new, old: jnp.where(active, new, old), changed, state), order
-
-        state = jax.lax.fori_loop(start, stop, body, self._begin(state, lane, arrays, start))[0]
-        return state, state.diverged_step + 0
-
-    def _evaluate_lane(self, state: State, lane: Lanes, arrays: Arrays) -> Evaluation:
-        sampler = self.task.sampler
-        size = min(self.config.training.evaluation_batch_size, sampler.evaluation_size(arrays))
-
-        def measure(index: Any) -> dict[str, Any]:
-            positions = index * size + jnp.arange(size, dtype=jnp.int32)
-            batch = sampler.evaluation_batch(arrays, positions)
-            sums = functools.partial(self.step.measure, state, lane.hyperparameters)
-            if not isinstance(sampler, BucketedSampler):
-                return sums(batch)
-            return _at_width(sums, batch, sampler, sampler.evaluation_bucket(arrays, positions))
-
-        def body(index: Any, sums: dict[str, Any]) -> dict[str, Any]:
-            return jax.tree.map(jnp.add, sums, measure(index))
-
-        batches = math.ceil(sampler.evaluation_size(arrays) / size)
-        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(measure, jnp.int32(0)))
-        sums = jax.lax.fori_loop(jnp.int32(0), jnp.int32(batches), body, zero)
-        # "+ 0": a plain copy would alias the state, whose buffers the next call donates.
-        return Evaluation(sums, state.loss_sum + 0, state.diverged_step + 0)
-
-
-def _at_width(function: Callable[[Batch], Any], batch: Batch, sampler: BucketedSampler, bucket: Any) -> Any:
-    """``function`` of a batch that is cut to the width of its bucket: a branch of the program for each width."""
-    branches = [
-        functools.partial(lambda number: function(sampler.narrowed(batch, number)), number)
-        for number in range(sampler.buckets)
-    ]
-    return jax.lax.switch(bucket, branches)
 
 
 def study_traced_paths(trials: Sequence[Trial]) -> dict[str, tuple[str, ...]]:

@@ -284,6 +284,7 @@ def _another(value):
 
 def test_the_digest_names_what_is_computed():
     assert digest(replace(BASE, {"execution.strategy": "sequential", "execution.spread": False})) == digest(BASE)
+    grouped = replace(BASE, {"groups.patterns": ("kernel",)})  # without groups there are no factors to change
     for path in set(values(BASE)) - {path for path in values(BASE) if path.startswith("execution.")}:
         other = {
             "data.name": "sotu",
@@ -296,8 +297,17 @@ def test_the_digest_names_what_is_computed():
             "model.activation": "tanh",
             "model.normalisation": "layer",
             "training.compute_dtype": "bfloat16",
-        }.get(path, _another(values(BASE)[path]))
-        assert digest(replace(BASE, {path: other})) != digest(BASE), path
+            "training.loss_scale": 2.0,
+            "data.label_noise_kind": "any",
+            "training.rematerialise": "everything",
+            "initialisation.kernels": "he_normal",
+            "initialisation.pattern": "bias$",
+            "initialisation.zeros": "bias$",
+            "groups.patterns": ("bias$",),
+            "groups.learning_rates": (2.0,),
+            "groups.weight_decays": (2.0,),
+        }.get(path, _another(values(grouped)[path]))
+        assert digest(replace(grouped, {path: other})) != digest(grouped), path
 
 
 @given(st.sampled_from(sorted(values(BASE))), st.data())

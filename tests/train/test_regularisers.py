@@ -84,7 +84,9 @@ def test_the_average_of_the_parameters_is_what_an_evaluation_takes(base, images)
     for state in free[1:]:
         average = jax.tree.map(lambda a, w: 0.75 * a + 0.25 * np.float64(w), average, state.params)
     jax.tree.map(np.testing.assert_array_equal, free[3].params, states[3].params)  # training itself does not change
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), states[3].average, average)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), states[3].average["exponential"], average
+    )
     _, logits = forward(average, batch.inputs)
     loss = np.log(np.exp(logits).sum(1)) - logits[np.arange(8), np.asarray(batch.targets)]
     np.testing.assert_allclose(step.measure(states[3], values, batch)["loss"], loss.sum(), rtol=1e-4)

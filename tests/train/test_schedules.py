@@ -8,9 +8,9 @@ import pytest
 
 from models.base import BadInput, plugin_names
 from train.config import bind, leaves, replace, traced_paths
+from train.optimization import build as chain
 from train.schedules import warmup
 from train.schedules.cosine_restarts import lengths
-from train.step import _optimizer
 
 WARM = {"warmup_steps": 20}
 POINTS = [
@@ -95,7 +95,7 @@ def test_a_plateau_reduces_the_rate_once_patience_is_over(base):
     changes = {f"schedule.{key}": value for key, value in settings.items()}
     config = replace(base, {"schedule.name": "reduce_on_plateau", "optimizer.learning_rate": 1.0} | changes)
     params = {"kernel": jnp.zeros(())}
-    optimizer = _optimizer(config, {}, params)
+    optimizer = chain(config, {}, params)
     state, factors = optimizer.init(params), []
     for value in [5.0] * 10 + [4.0, 3.0, 2.0, 1.0]:
         updates, state = optimizer.update({"kernel": jnp.ones(())}, state, params, value=jnp.float32(value))

@@ -8,8 +8,9 @@ import pytest
 from models.base import plugin_names
 from tests.lowering import PLATFORMS, lowered
 from train.config import Trial, leaves, replace, traced_paths
+from train.parameters import path_name
 from train.population import Population
-from train.step import make_step, path_name
+from train.step import make_step
 
 FAMILIES = {
     "mlp": ("images", {"model.width": 8}),
@@ -167,8 +168,8 @@ def test_the_step_and_the_whole_program_lower_for_every_platform(family, kind, b
     )
     bounds = (np.int32(0), np.int32(3))
     for strategy, function in [
-        ("sequential", population._advance_sequential),
-        ("vectorised", population._advance_vectorised),
+        ("sequential", population._lane.advance_sequential),
+        ("vectorised", population._lane.advance_vectorised),
     ]:
         population.strategy = strategy
         program = jax.jit(population._over_lanes(function))

@@ -1,0 +1,150 @@
+"""Run twice, resume anywhere, lane and solo run: bit for bit, for everything that has state.
+
+A run is cut at a step, its states go through a checkpoint on the disk, and it goes on in a population that is made
+anew. Lanes of different values run side by side, and each is compared with a population of its own.
+"""
+
+import jax
+import numpy as np
+import pytest
+
+from tests.train.optimizer_cases import SETTINGS, assert_same_bits
+from train.checkpoints import Checkpoints
+from train.config import Trial, program_key, replace, traced_paths
+from train.population import Population
+
+pytestmark = pytest.mark.slow
+
+SMALL = {
+    "mlp": ("images", {"model.width": 8, "model.normalisation": "batch", "model.dropout_rate": 0.2}),
+    "cnn": ("images", {"model.channels": (4,)}),
+    "resnet": ("images", {"model.depth": 8, "model.width": 4}),
+    "rnn": ("images", {"model.width": 8, "model.dropout_rate": 0.2}),
+    "transformer": ("images", {"model.width": 8, "model.depth": 1, "model.heads": 2, "model.feedforward": 16}),
+    "text_cnn": ("sentences", {"model.embedding": 8, "model.channels": 4}),
+    "tcn": ("text", {"model.width": 8, "model.depth": 2, "model.embedding": 4}),
+    "seq2seq": ("pairs", {"model.width": 8, "model.embedding": 4}),
+    "encoder_decoder": ("pairs", {"model.width": 16, "model.depth": 1, "model.heads": 2, "model.feedforward": 32}),
+}
+MECHANISMS = {
+    "exponential average": [{"regularisation.ema_decay": value} for value in (0.0, 0.5, 0.9)],
+    "stochastic average": [
+        {"regularisation.swa_every": every, "regularisation.swa_start": start, "model.normalisation": "batch"}
+        for every, start in ((0, 0), (1, 2), (3, 4))
+    ],
+    "either average": [{}, {"regularisation.ema_decay": 0.5}, {"regularisation.swa_every": 2}],
+    "noise": [
+        {"regularisation.gradient_noise": eta, "regularisation.gradient_noise_decay": gamma}
+        for eta, gamma in ((0.0, 0.55), (0.01, 0.55), (0.1, 1.0))
+    ],
+    "loss scaling": [
+        {"training.compute_dtype": "float16", "training.loss_scale": scale, "training.loss_scale_interval": every}
+        for scale, every in ((2.0**40, 2), (1024.0, 2), (1024.0, 2000))
+    ],
+    "groups": [
+        {"optimizer.name": "adamw", "groups.patterns": ("hidden", "logits"), "groups.learning_rates": rates}
+        for rates in ((1.0, 1.0), (0.25, 2.0), (0.0, 1.0))
+    ],
+    "sharpness": [{"regularisation.sam_radius": value} for value in (0.0, 0.05, 0.5)],
+    "plateau": [
+        {"schedule.name": "reduce_on_plateau", "schedule.average_steps": 2, "schedule.patience": 1} | rate
+        for rate in ({"optimizer.learning_rate": 0.1}, {"optimizer.learning_rate": 1.0})
+    ],
+    "initialisation": [
+        {"initialisation.kernels": "orthogonal", "initialisation.gain": gain} for gain in (1.0, 0.5, 2.0)
+    ],
+    "parts of a batch": [
+        {"training.accumulation": 2, "optimizer.learning_rate": rate, "model.dropout_rate": 0.5} for rate in (0.1, 0.3)
+    ],
+    "recomputation": [
+        {"training.rematerialise": "everything", "optimizer.learning_rate": rate, "model.dropout_rate": 0.5}
+        for rate in (0.1, 0.3)
+    ],
+    "whole split": [{"training.batch_size": 0, "optimizer.learning_rate": rate} for rate in (0.1, 0.3)],
+    "clipping and penalties": [
+        {
+            f"regularisation.{name}": value
+            for name, value in zip(("clip_norm", "clip_value", "l1", "l2"), values, strict=True)
+        }
+        for values in ((0.1, 0.1, 0.0, 0.1), (1.0, 0.01, 0.01, 0.0))
+    ],
+    "max norm": [{"regularisation.max_norm": value} for value in (float("inf"), 0.5)],
+}
+CUT, END = 7, 12
+
+
+def trials_of(base, arms):
+    return [Trial(arm=f"arm{number}", seed=number, config=replace(base, arm)) for number, arm in enumerate(arms)]
+
+
+def population(trials, paths, task, strategy="sequential"):
+    settings = {"execution.spread": False, "execution.strategy": strategy}
+    changed = [Trial(arm=each.arm, seed=each.seed, config=replace(each.config, settings)) for each in trials]
+    return Population(changed, paths, task)
+
+
+def lane(states, index):
+    return jax.tree.map(lambda leaf: leaf[index], states)
+
+
+def check(base, arms, task, folder):
+    """All three at once, so that each program is compiled no more often than it must be."""
+    trials = trials_of(base, arms)
+    assert len({program_key(trial.config) for trial in trials}) == 1  # one program serves all values
+    paths = traced_paths([trial.config for trial in trials])
+    first, second = (population(trials, paths, task) for _ in range(2))
+    states, _ = first.advance(first.init(), 0, CUT)
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(CUT, states, {})
+    whole = jax.device_get(first.advance(states, CUT, END)[0])
+    restored = checkpoints.restore(jax.eval_shape(second.init))
+    checkpoints.close()
+    resumed, _ = second.advance(second.place(restored.states), CUT, END)
+    assert_same_bits(jax.device_get(resumed), whole)
+    again, _ = second.advance(second.init(), 0, END)
+    # The sum of losses is emptied where steps are counted from a multiple of evaluate_every.
+    assert_same_bits(jax.device_get(again)._replace(loss_sum=0), whole._replace(loss_sum=0))
+    last = len(trials) - 1
+    alone = population(trials[last:], paths, task)
+    solo, _ = alone.advance(alone.init(), 0, END)
+    assert_same_bits(
+        lane(jax.device_get(solo)._replace(loss_sum=np.zeros(1)), 0),
+        lane(whole._replace(loss_sum=np.zeros(len(trials))), last),
+    )
+    for one, other in zip(
+        jax.tree.leaves(lane(whole.params, 0)), jax.tree.leaves(lane(whole.params, last)), strict=True
+    ):
+        assert (one != other).any() or not one.any()
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_every_mechanism(name, base, images, tmp_path):
+    check(base, MECHANISMS[name], images, tmp_path)
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_every_optimizer(case, base, images, tmp_path):
+    name = {"nesterov": "momentum"}.get(case, case.split()[0])
+    settings = {"optimizer.name": name} | {f"optimizer.{key}": value for key, value in SETTINGS[case].items()}
+    other = {} if case == "lbfgs" else {"optimizer.learning_rate": 0.5 * SETTINGS[case]["learning_rate"]}
+    check(base, [settings, settings | other], images, tmp_path)
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_every_family(family, base, request, tmp_path):
+    kind, changes = SMALL[family]
+    settings = {"model.name": family, "optimizer.name": "adam", "optimizer.learning_rate": 0.01} | changes
+    check(base, [settings, settings | {"optimizer.learning_rate": 0.003}], request.getfixturevalue(kind), tmp_path)
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_lanes_that_march_in_step_are_their_solo_runs_to_rounding(name, base, images):
+    """Vectorised programs add in another order; nothing else may differ."""
+    trials = trials_of(base, MECHANISMS[name])
+    paths = traced_paths([trial.config for trial in trials])
+    together = population(trials, paths, images, "vectorised")
+    states = jax.device_get(together.advance(together.init(), 0, CUT)[0])
+    alone = population(trials, paths, images)
+    expected = jax.device_get(alone.advance(alone.init(), 0, CUT)[0])
+    for one, other in zip(jax.tree.leaves(states), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-4, atol=2e-5)

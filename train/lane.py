@@ -1,0 +1,217 @@
+"""What one lane of a population does: pure functions of a trial's state, traced hyperparameters and data.
+
+The data are a split's arrays that lie on the device, or a chunk of a streamed one (see :mod:`train.feed`). What
+comes out is the same, bit for bit: a batch holds the same numbers, and everything behind it is one program.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from train import randomness, summation
+from train.data.task import Arrays, Batch, BucketedSampler, Task
+from train.feed import Chunk
+from train.step import Hyperparameters, State, Step, is_active, step_keys
+from train.summation import Total
+
+
+class Lanes(NamedTuple):
+    """What distinguishes the lanes of a population; every array has the lanes as its first axis.
+
+    Attributes:
+        seed: uint32, root of the lane's random streams.
+        hyperparameters: the traced values, by section and field.
+        padding: true for a lane that only fills up the devices and takes no step.
+        stream: int32, which of the population's different seeds this is: lanes of equal seed share their batches.
+    """
+
+    seed: Any
+    hyperparameters: Hyperparameters
+    padding: Any
+    stream: Any
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation returns for each lane.
+
+    Attributes:
+        sums: the objective's sums over a split, rounded to 32 bits.
+        rests: what the rounding left, to be added in float64 (see :mod:`train.summation`).
+        loss_sum: training losses since the last evaluation.
+        diverged_step: as in :class:`train.step.State`.
+    """
+
+    sums: dict[str, Any]
+    rests: dict[str, Any]
+    loss_sum: Any
+    diverged_step: Any
+
+    def of(self, lane: int) -> dict[str, np.ndarray]:
+        """The sums of one lane in float64."""
+        return {
+            name: np.asarray(value[lane], np.float64) + np.asarray(self.rests[name][lane], np.float64)
+            for name, value in self.sums.items()
+        }
+
+
+class LaneFunctions:
+    """The functions of a lane.
+
+    Args:
+        task: the data.
+        step: the pure functions of a trial.
+        batch_size: items in a step.
+        evaluate_every: steps from one evaluation to the next.
+    """
+
+    def __init__(self, task: Task, step: Step, *, batch_size: int, evaluate_every: int) -> None:
+        self.task, self.step = task, step
+        self.batch_size, self.evaluate_every = batch_size, evaluate_every
+
+    def init(self, lane: Lanes, source: Arrays | Chunk, initial: Mapping[str, Any]) -> State:
+        """A fresh state."""
+        sampler: Any = self.task.sampler
+        if isinstance(source, Chunk):
+            batch = sampler.assemble(_rows(source, 0, 0))
+        else:
+            batch = sampler.gather(source, jnp.zeros(self.batch_size, jnp.int32))
+        return self.step.init(lane.seed, lane.hyperparameters, batch, initial)
+
+    def observe(self, state: State, lane: Lanes, value: Any, step: Any) -> State:
+        """The state after early stopping has been told what the evaluation at ``step`` found."""
+        return self.step.observe(state, lane.hyperparameters, value, step)
+
+    def conclude(self, state: State) -> State:
+        """The state whose evaluations take what early stopping kept."""
+        return self.step.conclude(state)
+
+    def decode(self, state: State, lane: Lanes, source: Any) -> Any:
+        """What the lane decodes from source sequences."""
+        return self.step.decode(state, lane.hyperparameters, source)
+
+    def advance_sequential(
+        self, state: State, lane: Lanes, source: Arrays | Chunk, start: Any, stop: Any
+    ) -> tuple[State, Any]:
+        """Steps of one lane; one that has diverged, has stopped early or is padding takes none and costs nothing."""
+
+        def unfinished(carry: tuple) -> Any:
+            state, _, step = carry
+            return (step < stop) & is_active(state) & ~lane.padding
+
+        def body(carry: tuple) -> tuple:
+            state, order, step = carry
+            state, order = self._one_step(state, order, lane, source, step)
+            return state, order, step + 1
+
+        state, order = self._begin(state, lane, source, start)
+        state = jax.lax.while_loop(unfinished, body, (state, order, start))[0]
+        return state, state.diverged_step + 0
+
+    def advance_vectorised(
+        self, state: State, lane: Lanes, source: Arrays | Chunk, start: Any, stop: Any
+    ) -> tuple[State, Any]:
+        """The same, for lanes that march in step: one that has diverged or stopped early keeps its state."""
+
+        def body(step: Any, carry: tuple) -> tuple:
+            state, order = carry
+            active = is_active(state) & ~lane.padding
+            changed, order = self._one_step(state, order, lane, source, step)
+            return jax.tree.map(lambda new, old: jnp.where(active, new, old), changed, state), order
+
+        state = jax.lax.fori_loop(start, stop, body, self._begin(state, lane, source, start))[0]
+        return state, state.diverged_step + 0
+
+    def evaluate(
+        self,
+        state: State,
+        lane: Lanes,
+        sums: dict[str, Any],
+        rests: dict[str, Any],
+        source: Arrays | Chunk,
+        start: Any,
+        stop: Any,
+        *,
+        size: int,
+    ) -> Evaluation:
+        """The sums with those of the batches ``start`` to ``stop - 1`` added, each of ``size`` items."""
+
+        def body(index: Any, totals: dict[str, Total]) -> dict[str, Total]:
+            found = self._measure(state, lane, source, size, index)
+            return {name: summation.add(total, found[name]) for name, total in totals.items()}
+
+        totals = {name: Total(value, rests[name]) for name, value in sums.items()}
+        totals = jax.lax.fori_loop(start, stop, body, totals)
+        # "+ 0": a plain copy would alias the state, whose buffers the next call donates.
+        return Evaluation(
+            {name: total.value for name, total in totals.items()},
+            {name: total.rest for name, total in totals.items()},
+            state.loss_sum + 0,
+            state.diverged_step + 0,
+        )
+
+    def _measure(self, state: State, lane: Lanes, source: Arrays | Chunk, size: int, index: Any) -> dict[str, Any]:
+        """The objective's sums over one batch of an evaluation."""
+        sampler: Any = self.task.sampler
+        if isinstance(source, Chunk):
+            batch, bucket = (
+                sampler.assemble(_rows(source, 0, index - source.first)),
+                source.buckets[0, index - source.first],
+            )
+        else:
+            positions = index * size + jnp.arange(size, dtype=jnp.int32)
+            batch = sampler.evaluation_batch(source, positions)
+            bucket = sampler.evaluation_bucket(source, positions) if isinstance(sampler, BucketedSampler) else 0
+        return self._at_width(functools.partial(self.step.measure, state, lane.hyperparameters), batch, bucket)
+
+    def _begin(self, state: State, lane: Lanes, source: Arrays | Chunk, start: Any) -> tuple[State, Any]:
+        """The state with its sum of losses emptied after an evaluation, and the order at ``start``."""
+        fresh = start % self.evaluate_every == 0
+        state = state._replace(loss_sum=jnp.where(fresh, 0.0, state.loss_sum))
+        if isinstance(source, Chunk):
+            return state, ()
+        return state, self.task.sampler.start(source, _order_key(lane), start, batch_size=self.batch_size)
+
+    def _one_step(self, state: State, order: Any, lane: Lanes, source: Arrays | Chunk, step: Any) -> tuple[State, Any]:
+        """One train step: draw, gather, step. Also the order that the next one needs."""
+        following, batch, bucket = self._draw(order, lane, source, step)
+
+        def train(batch: Batch) -> State:
+            keys = step_keys(lane.seed, lane.hyperparameters, step)
+            return self.step.train(state, lane.hyperparameters, batch, keys, step)
+
+        return self._at_width(train, batch, bucket), following
+
+    def _draw(self, order: Any, lane: Lanes, source: Arrays | Chunk, step: Any) -> tuple[Any, Batch, Any]:
+        """The order of the next step, this step's batch, and its bucket."""
+        sampler: Any = self.task.sampler
+        if isinstance(source, Chunk):
+            place = lane.stream, step - source.first
+            return order, sampler.assemble(_rows(source, *place)), source.buckets[place]
+        key, size = _order_key(lane), self.batch_size
+        following, indices = sampler.draw(order, source, key, step, batch_size=size)
+        is_bucketed = isinstance(sampler, BucketedSampler)
+        bucket = sampler.bucket(order, source, step, batch_size=size) if is_bucketed else 0
+        return following, sampler.gather(source, indices), bucket
+
+    def _at_width(self, function: Callable[[Batch], Any], batch: Batch, bucket: Any) -> Any:
+        """``function`` of a batch that is cut to the width of its bucket: a branch of the program for each width."""
+        sampler: Any = self.task.sampler
+        if not isinstance(sampler, BucketedSampler):
+            return function(batch)
+        branches = [
+            functools.partial(lambda number: function(sampler.narrowed(batch, number)), number)
+            for number in range(sampler.buckets)
+        ]
+        return jax.lax.switch(bucket, branches)
+
+
+def _order_key(lane: Lanes) -> Any:
+    return randomness.stream(randomness.root(lane.seed), "order")
+
+
+def _rows(chunk: Chunk, stream: Any, batch: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[stream, batch], chunk.rows)
