@@ -17,7 +17,8 @@ from train import devices
 from train.config import Config, paths
 from train.cost import Cost
 from train.data.task import Task
-from train.population import choose_strategy, group
+from train.packing import group
+from train.population import choose_strategy
 
 EFFICIENCY = 0.3
 """Share of the speed of a large matrix product that the small networks of an ablation typically reach."""

@@ -6,6 +6,7 @@ The same from Python as from the command line::
     result.trials.groupby("arm").test_accuracy.mean()
 """
 
+import collections
 import contextlib
 import dataclasses
 import json
@@ -29,7 +30,9 @@ from train.config import Config, Trial, digest, program_key
 from train.cost import Cost, cost
 from train.data.task import Task
 from train.loop import SPLITS, Files, Watch, crashed_rows, metric_names, run_population
-from train.population import Population, group, study_traced_paths
+from train.packing import group, halves, is_out_of_memory, study_traced_paths
+from train.population import Population
+from train.preparation import Preparation
 from train.records import write_atomically
 from train.signals import Interrupted, Stop
 from train.untrained import data_digest
@@ -214,30 +217,54 @@ def _run_populations(
     def work(trials: Sequence[Trial]) -> float:
         return sum(expected[trial.arm].flops_per_step * trial.config.training.steps for trial in trials)
 
+    def make(trials: Sequence[Trial]) -> Population:
+        return Population(trials, traced[program_key(trials[0].config)], tasks[trials[0].config])
+
+    def run_one(trials: Sequence[Trial], following: Sequence[Trial] | None) -> dict[str, float]:
+        population = preparation.take(trials, following)
+        return run_population(population, files, Watch(progress.advance, lambda: stop.asked))
+
     crashed = 0
     seconds: dict[str, float] = {}
     begin = time.perf_counter()
-    with StudyProgress(work(plan.trials), console) as progress:
+    queue = collections.deque(group(left))
+    preparation = Preparation(make)
+    with contextlib.closing(preparation), StudyProgress(work(plan.trials), console) as progress:
         progress.skip(work(plan.trials) - work(left))
-        for trials in group(left):
+        while queue:
+            trials = queue.popleft()
             if stop.asked:
                 raise Interrupted
             progress.begin(_title(trials), expected[trials[0].arm].flops_per_step)
             try:
-                population = Population(trials, traced[program_key(trials[0].config)], tasks[trials[0].config])
-                spent = run_population(population, files, Watch(progress.advance, lambda: stop.asked))
+                spent = run_one(trials, queue[0] if queue else None)
                 seconds = {key: seconds.get(key, 0.0) + value for key, value in spent.items()}
             except (Interrupted, BadInput, OSError):
                 raise
             except Exception as error:
+                if is_out_of_memory(error) and len(trials) > 1:
+                    logger.warning("%s: %s; half of them at a time", _title(trials), _one_line(error))
+                    queue.extendleft(reversed(halves(trials)))
+                    continue
                 logger.exception("%s crashed; the others go on", _title(trials))
                 files.trials.put(crashed_rows(trials, error), key="trial")
                 crashed += len(trials)
     if seconds:
-        total = time.perf_counter() - begin
-        parts = ", ".join(f"{key} {value:.1f} s" for key, value in seconds.items())
-        logger.info("ran for %s: %s, other %.1f s", clock(total), parts, total - sum(seconds.values()))
+        seconds["compile"] += preparation.seconds
+        _log_seconds(seconds, time.perf_counter() - begin)
     return crashed
+
+
+def _log_seconds(seconds: Mapping[str, float], total: float) -> None:
+    """Say what the time of a study went into."""
+    parts = {**seconds, "other": total - sum(seconds.values())}
+    shares = ", ".join(f"{key} {value:.1f} s ({value / total:.0%})" for key, value in parts.items())
+    logger.info("ran for %s: %s", clock(total), shares)
+
+
+def _one_line(error: BaseException) -> str:
+    """What an error says, cut to a line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _title(trials: Sequence[Trial]) -> str:

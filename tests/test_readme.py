@@ -58,6 +58,7 @@ def test_a_fifth_model_and_a_third_data_set_are_one_file_each(copy: Path) -> Non
     assert "small_digits" in records
 
 
+@pytest.mark.slow
 def test_the_example_that_looks_into_a_model_runs(capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(_example("from models.generation"), "README.md", "exec"), {})
     parameters, flops, shape, written = capsys.readouterr().out.strip().splitlines()

@@ -134,16 +134,24 @@ class LaneFunctions:
         source: Arrays | Chunk,
         start: Any,
         stop: Any,
+        finished: Any,
         *,
         size: int,
+        skips: bool,
     ) -> Evaluation:
-        """The sums with those of the batches ``start`` to ``stop - 1`` added, each of ``size`` items."""
+        """The sums with those of the batches ``start`` to ``stop - 1`` added, each of ``size`` items.
+
+        Where ``skips``, a lane that has diverged or stopped early adds none unless ``finished`` is true, so that it
+        costs nothing. Lanes that march in step would gain nothing by it.
+        """
 
         def body(index: Any, totals: dict[str, Total]) -> dict[str, Total]:
             found = self._measure(state, lane, source, size, index)
             return {name: summation.add(total, found[name]) for name, total in totals.items()}
 
         totals = {name: Total(value, rests[name]) for name, value in sums.items()}
+        if skips:
+            stop = jnp.where(finished | is_active(state), stop, start)
         totals = jax.lax.fori_loop(start, stop, body, totals)
         # "+ 0": a plain copy would alias the state, whose buffers the next call donates.
         return Evaluation(

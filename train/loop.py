@@ -13,6 +13,7 @@ kept busy all the while: the next work is dispatched before the host waits for t
 """
 
 import collections
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -121,15 +122,17 @@ def run_population(population: Population, files: Files, watch: Watch) -> dict[s
 
     Raises:
         Interrupted: a stop was asked for; a checkpoint has been written.
+        DoesNotFit: the compiled programs take more memory than there is; nothing has been done.
     """
-    run = _Run(population, files, watch)
-    try:
-        run.train()
-        run.finish()
-    finally:
-        run.checkpoints.close()
-        population.close()
-    return {"compile": population.compile_seconds, **run.seconds}
+    compiled = population.compile_seconds
+    with contextlib.closing(population.splits):
+        population.compile()
+        population.check_memory()
+        run = _Run(population, files, watch)
+        with contextlib.closing(run.checkpoints):
+            run.train()
+            run.finish()
+    return {"compile": population.compile_seconds - compiled, **run.seconds}
 
 
 class _Run:
@@ -149,9 +152,8 @@ class _Run:
 
     def _restore(self) -> None:
         """Begin at the newest whole checkpoint, or at step 0; drop the rows beyond it."""
-        self.population.has_input(self.checkpoints.latest())  # which begins to read, while the compiler works
-        self.population.request("validation", self.population.task.validation.arrays)
-        self.population.compile()
+        self.population.splits.has_input(self.checkpoints.latest())  # which begins to read
+        self.population.splits.request("validation", self.population.task.validation.arrays)
         self.states = self.population.init()
         restored = self.checkpoints.restore(self.states)
         self.step = -1
@@ -161,6 +163,7 @@ class _Run:
             self.trained_seconds = restored.facts["train_seconds"]
             self.watch.progress(self.step * len(self.population.trials))
         self.stopped = self.population.stopped_steps(self.states)
+        self.diverged = np.asarray(jax.device_get(self.states.diverged_step))
         mine = {trial.id for trial in self.population.trials}
         self.files.curves.keep(lambda row: row["trial"] not in mine or int(row["step"]) <= self.step)
 
@@ -170,11 +173,12 @@ class _Run:
         self.step = max(self.step, 0)
         if fresh:
             self._evaluate()
+        self._compact()
         while self.step < self.training.steps:
             every = self.training.evaluate_every
             boundary = min((self.step // every + 1) * every, self.training.steps)
             self._await_input()
-            stop = min(self.step + self.chunk, boundary, self.population.reach(self.step))
+            stop = min(self.step + self.chunk, boundary, self.population.splits.reach(self.step))
             dispatched = time.perf_counter()
             self.states, pulse = self.population.advance(self.states, self.step, stop)
             self._submit("step", dispatched, stop - self.step, pulse, lambda _: None)
@@ -183,23 +187,34 @@ class _Run:
                 self._evaluate()
             self._wait(leave=1)
             self._save_if_due()
-            if min(self.stopped) >= 0:
-                self._skip_the_rest()
+            if stop == boundary:
+                self._compact()
         self._wait(leave=0)
         self._save()
 
-    def _skip_the_rest(self) -> None:
-        """All trials have stopped early: there is nothing left to train."""
-        self.watch.progress((self.training.steps - self.step) * len(self.population.trials))
-        self.step = self.training.steps
+    def _compact(self) -> None:
+        """Let trials that have diverged or stopped early cost nothing; end where all of them have.
+
+        What counts is what was known at the evaluation before the last, so that a run that resumes does the same.
+        Near the end the compilation would not pay.
+        """
+        every, last = self.training.evaluate_every, self.training.steps
+        known = (self.step // every - 1) * every
+        lanes = range(len(self.population.trials))
+        finished = [any(0 <= int(steps[lane]) <= known for steps in (self.diverged, self.stopped)) for lane in lanes]
+        if all(finished):
+            self.watch.progress((last - self.step) * len(self.population.trials))
+            self.step = last
+        elif 10 * (last - self.step) >= last and self.population.compact(finished):
+            self.ready = time.perf_counter()
 
     def _await_input(self) -> None:
         """Wait for the data of the next step; what the devices were given before is not counted as waiting."""
-        if self.population.has_input(self.step):
+        if self.population.splits.has_input(self.step):
             return
         self._wait(leave=0)
         start = time.perf_counter()
-        self.population.await_input(self.step)
+        self.population.splits.training(self.step)
         self.ready = time.perf_counter()
         self.seconds["input"] += self.ready - start
 
@@ -243,12 +258,12 @@ class _Run:
     def _evaluate(self) -> None:
         """Dispatch an evaluation on the validation split; its rows are written once it is done."""
         arrays = self.population.task.validation.arrays
-        if not self.population.request("validation", arrays):
+        if not self.population.splits.request("validation", arrays):
             self._wait(leave=0)
-        dispatched, step, idle = time.perf_counter(), self.step, self.population.idle_seconds
-        result = self.population.evaluate(self.states, "validation", arrays)
-        self.population.request("validation", arrays)  # for the next time
-        idle = self.population.idle_seconds - idle
+        dispatched, step, idle = time.perf_counter(), self.step, self.population.splits.idle_seconds
+        result = self.population.evaluate(self.states, "validation", arrays, finished=False)
+        self.population.splits.request("validation", arrays)  # for the next time
+        idle = self.population.splits.idle_seconds - idle
         self.seconds["input"] += idle
         self.seconds["evaluate"] -= idle
         self._submit("evaluate", dispatched, 0, result, lambda evaluation: self._record(step, evaluation))
@@ -259,8 +274,10 @@ class _Run:
     def _heed(self, step: int, evaluation: Any) -> None:
         """Tell early stopping what an evaluation found; trials may end with it."""
         name = f"validation_{self.population.task.objective.metrics[0]}"
-        lanes = range(len(self.population.trials))
-        values = [self._metrics("validation", evaluation, lane)[name] for lane in lanes]
+        going = [max(self.stopped[lane], self.diverged[lane]) < 0 for lane in range(len(self.population.trials))]
+        values = [
+            self._metrics("validation", evaluation, lane)[name] if on else math.nan for lane, on in enumerate(going)
+        ]
         self.states = self.population.observe(self.states, values, step)
         self.stopped = self.population.stopped_steps(self.states)
 
@@ -268,9 +285,10 @@ class _Run:
         """Write a row for each lane that has neither diverged nor stopped before."""
         every = self.training.evaluate_every
         since = step % every or min(every, step)
+        self.diverged = np.asarray(jax.device_get(evaluation.diverged_step))
         rows = []
         for lane, trial in enumerate(self.population.trials):
-            if int(evaluation.diverged_step[lane]) >= 0 or self.stopped[lane] >= 0:
+            if self.diverged[lane] >= 0 or self.stopped[lane] >= 0:
                 continue
             row = self._head(trial) | {"step": step, "seconds": round(self.trained_seconds, 3)}
             row["train_loss"] = float(evaluation.loss_sum[lane]) / since if step else ""

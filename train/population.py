@@ -23,29 +23,17 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
-from train import augmentation, full_batch
-from train.config import Config, Trial, digest, leaves, program_key, traced_paths
-from train.data.streaming import streams
+from train import augmentation, full_batch, packing
+from train.config import Config, Trial, digest, leaves
 from train.data.task import Arrays, Task
-from train.feed import Chunk, Feed, evaluation_feed, training_feed
+from train.feed import Chunk
 from train.lane import Evaluation, LaneFunctions, Lanes
+from train.splits import Splits
 from train.step import State, make_step
 
 logger = logging.getLogger("paribus")
 
 AXIS = "lanes"
-
-
-def group(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
-    """Trials by population, in order of first appearance; at most ``max_lanes`` in each."""
-    groups: dict[str, list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault(program_key(trial.config), []).append(trial)
-    result = []
-    for members in groups.values():
-        size = members[0].config.execution.max_lanes
-        result += [tuple(members[start : start + size]) for start in range(0, len(members), size)]
-    return result
 
 
 def choose_strategy(config: Config, backend: str) -> str:
@@ -92,13 +80,9 @@ class Population:
         self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
         self._whole = NamedSharding(self.mesh, PartitionSpec())
         self.lanes = jax.device_put(self._lanes(traced, count), self._split)
-        self._arrays: dict[str, Any] = {}
+        self._slots: Any = None
         self._sums: dict[str, Any] | None = None
-        self._requested: dict[str, Feed] = {}
-        self.idle_seconds = 0.0
-        self._feed = self._training_feed(batch_size)
-        if self._feed is None:
-            self._arrays["train"] = jax.device_put(dict(task.train.arrays), self._whole)
+        self.splits = Splits(self.task, self.config, self._whole, seeds=self._seeds, batch_size=batch_size)
         self._initial = jax.device_put(dict(task.initial), self._whole)
 
     @property
@@ -133,29 +117,12 @@ class Population:
         """The different seeds, each once."""
         return tuple(dict.fromkeys(trial.seed for trial in self.trials))
 
-    def _is_streamed(self, arrays: Arrays) -> bool:
-        return streams(arrays, self.task.sampler, self.config.execution.stream_above_gib)
-
-    def _training_feed(self, batch_size: int) -> Feed | None:
-        """What streams the training split; None where it lies on the devices."""
-        if not self._is_streamed(self.task.train.arrays):
-            return None
-        sampler: Any = self.task.sampler
-        execution, steps = self.config.execution, self.config.training.steps
-        options: dict[str, Any] = {"sharding": self._whole, "workers": execution.input_workers}
-        arrays = self.task.train.arrays
-        return training_feed(sampler, arrays, self._seeds, batch_size=batch_size, steps=steps, **options)
-
     def init(self) -> State:
         """Fresh states of all lanes."""
         return self._init()()
 
     def _init(self) -> Callable[[], State]:
-        return self._program("init", self._lane.init, (self.lanes,), (self._example(), self._initial))
-
-    def _example(self) -> Arrays | Chunk:
-        """What a model takes its shapes from."""
-        return self._feed.example() if self._feed else self._arrays["train"]
+        return self._program("init", self._lane.init, (self.lanes,), (self.splits.example(), self._initial))
 
     def advance(self, states: State, start: int, stop: int) -> tuple[State, Any]:
         """Train from step ``start`` up to ``stop``. Donates ``states``.
@@ -165,61 +132,60 @@ class Population:
             readable when the states have been donated to the next call.
         """
         while True:
-            last = min(stop, self.reach(start))
-            source = self._feed.chunk(start) if self._feed else self._arrays["train"]
-            states, pulse = self._advance(states, source, start, last)()
+            last = min(stop, self.splits.reach(start))
+            states, pulse = self._advance(states, self.splits.training(start), start, last)()
             if last == stop:
                 return states, pulse
             start = last
 
     def _advance(self, states: State, source: Arrays | Chunk, start: int, stop: int) -> Callable[[], Any]:
         function = self._lane.advance_vectorised if self.strategy == "vectorised" else self._lane.advance_sequential
-        bounds = (np.int32(start), np.int32(stop))
-        return self._program("advance", function, (states, self.lanes), (source, *bounds), donate=True)
+        shared = (source, np.int32(start), np.int32(stop))
+        if self._slots is None:
+            return self._program("advance", function, (states, self.lanes), shared, donate=True)
+        lanes, name = (states, self.lanes, self._slots), f"advance {len(self._slots)}"
+        return self._program(name, function, lanes, shared, donate=True, over=self._over_slots)
 
-    def reach(self, step: int) -> int:
-        """The step up to which training goes on from ``step`` without more data."""
-        return (step // self._feed.size + 1) * self._feed.size if self._feed else self.config.training.steps
+    def compact(self, finished: Sequence[bool]) -> bool:
+        """Train on with the lanes that have not finished: evenly on all devices, in fewer slots where that is faster.
 
-    def has_input(self, step: int) -> bool:
-        """Whether the data of this step are on the devices. Where they are not, they are asked for."""
-        if self._feed is None or step >= self.config.training.steps:
-            return True
-        self._feed.begin(step)
-        return self._feed.is_ready(step)
+        A program is compiled where the number of slots changes. What a lane computes stays the same, but for the
+        rounding of a batched program of another size.
 
-    def await_input(self, step: int) -> None:
-        """Wait for the data of this step."""
-        if self._feed is not None:
-            self._feed.chunk(step)
+        Args:
+            finished: for each trial, whether it has diverged or stopped early.
 
-    def close(self) -> None:
-        """End what reads streamed splits; a population that has any cannot go on."""
-        for feed in (self._feed, *self._requested.values()):
-            if feed is not None:
-                feed.close()
+        Returns:
+            whether anything changed.
+        """
+        done = [*finished, *[True] * (len(self.lanes.seed) - len(finished))]
+        if all(done):
+            return False
+        before = list(range(len(done))) if self._slots is None else np.asarray(self._slots).tolist()
+        after = packing.slots(done, self.mesh.size, self.strategy)
+        if packing.gain(before, after, done, self.mesh.size, self.strategy) <= 1:
+            return False
+        self._slots = jax.device_put(np.asarray(after, np.int32), self._split)
+        self._advance(self._states_shape(), self.splits.training_shape(), 0, 0)
+        return True
 
-    def evaluate(self, states: State, split: str, arrays: Arrays) -> Evaluation:
+    def evaluate(self, states: State, split: str, arrays: Arrays, *, finished: bool = True) -> Evaluation:
         """Sums of the objective's measures over a whole split, and the lanes' health.
 
-        Where the split is streamed, ``idle_seconds`` grows by the time that the devices had to wait for data.
+        Args:
+            states: of all lanes.
+            split: its name.
+            arrays: of the split.
+            finished: measure lanes, too, that have diverged or stopped early; else their sums may lack the split.
         """
-        self.request(split, arrays)
-        feed = self._requested.pop(split, None)
-        batches = self._evaluation_batches(arrays)
         sums = jax.device_put(self._no_sums(arrays), self._split)
         result = Evaluation(sums, sums, None, None)
-        for start in range(0, batches, feed.size if feed else batches):
-            if feed is not None and not feed.is_ready(start):
-                jax.block_until_ready(result.sums)
-                waiting = time.perf_counter()
-                feed.chunk(start)
-                self.idle_seconds += time.perf_counter() - waiting
-            source = feed.chunk(start) if feed else self._arrays[split]
-            stop = min(start + feed.size, batches) if feed else batches
-            result = self._evaluate(states, split, arrays, result, source, start, stop)()
-        if feed is not None:
-            feed.close()
+
+        def busy() -> Any:
+            return result.sums
+
+        for source, start, stop in self.splits.evaluation(split, arrays, busy):
+            result = self._evaluate(states, split, arrays, result, source, start, stop, finished)()
         return result
 
     @property
@@ -249,19 +215,6 @@ class Population:
             return np.full(len(self.trials), -1)
         return np.asarray(jax.device_get(states.stopping.stopped_step))[: len(self.trials)]
 
-    def request(self, split: str, arrays: Arrays) -> bool:
-        """Bring a split to the devices, or begin to read it where it is streamed. Whether an evaluation can begin."""
-        if split in self._arrays:
-            return True
-        if split not in self._requested:
-            feed = self._evaluation_feed(arrays)
-            if feed is None:
-                self._arrays[split] = jax.device_put(dict(arrays), self._whole)
-                return True
-            feed.begin(0)
-            self._requested[split] = feed
-        return self._requested[split].is_ready(0)
-
     def _evaluate(
         self,
         states: State,
@@ -271,25 +224,13 @@ class Population:
         source: Arrays | Chunk,
         start: int,
         stop: int,
+        finished: bool,
     ) -> Callable[[], Any]:
-        function = functools.partial(self._lane.evaluate, size=self._evaluation_batch(arrays))
+        size, skips = self.splits.evaluation_batch(arrays), self.strategy == "sequential"
+        function = functools.partial(self._lane.evaluate, size=size, skips=skips)
         lanes = (states, self.lanes, before.sums, before.rests)
-        shared = (source, np.int32(start), np.int32(stop))
+        shared = (source, np.int32(start), np.int32(stop), np.bool_(finished))
         return self._program(f"evaluate {split}", function, lanes, shared)
-
-    def _evaluation_batch(self, arrays: Arrays) -> int:
-        """Items in a batch of an evaluation."""
-        return min(self.config.training.evaluation_batch_size, self.task.sampler.evaluation_size(arrays))
-
-    def _evaluation_batches(self, arrays: Arrays) -> int:
-        return math.ceil(self.task.sampler.evaluation_size(arrays) / self._evaluation_batch(arrays))
-
-    def _evaluation_feed(self, arrays: Arrays) -> Feed | None:
-        """What streams a split through an evaluation; None for one that lies on the devices."""
-        if not self._is_streamed(arrays):
-            return None
-        sampler: Any = self.task.sampler
-        return evaluation_feed(sampler, arrays, batch_size=self._evaluation_batch(arrays), sharding=self._whole)
 
     def _no_sums(self, arrays: Arrays) -> dict[str, Any]:
         """The sums of nothing, of every lane."""
@@ -306,7 +247,9 @@ class Population:
 
     def _states_shape(self) -> State:
         """What the states of all lanes look like, without their content."""
-        states = jax.eval_shape(self._over_lanes(self._lane.init), self.lanes, (), (self._example(), self._initial))
+        states = jax.eval_shape(
+            self._over_lanes(self._lane.init), self.lanes, (), (self.splits.example(), self._initial)
+        )
         return jax.tree.map(lambda leaf: leaf.update(sharding=self._split), states)
 
     def decode(self, states: State, source: Any) -> Int[np.ndarray, "lanes examples steps"]:
@@ -334,10 +277,9 @@ class Population:
         """
         start, before = time.perf_counter(), self.compile_seconds
         states = self._states_shape()
-        feed = self._feed
         calls = (
             self._init,
-            lambda: self._advance(states, feed.shape() if feed else self._arrays["train"], 0, 0),
+            lambda: self._advance(states, self.splits.training_shape(), 0, 0),
             lambda: self._prepare_evaluation(states, "validation", self.task.validation.arrays),
             *self._early_stopping(states),
         )
@@ -346,6 +288,19 @@ class Population:
                 program.result()
         self.compile_seconds = before + time.perf_counter() - start
 
+    def check_memory(self) -> None:
+        """Whether the compiled programs fit; a single trial is let try.
+
+        Raises:
+            DoesNotFit: they do not.
+        """
+        needed = packing.needed_bytes(self._states_shape(), self._programs, self.mesh.size)
+        free = packing.available_bytes(self.mesh.devices.flat[0], self.mesh.size)
+        if free is not None and needed > packing.SHARE * free and len(self.trials) > 1:
+            raise packing.DoesNotFit(
+                f"{len(self.trials)} trials need {needed / 2**30:.2f} GiB on each device; {free / 2**30:.2f} are free"
+            )
+
     def _early_stopping(self, states: State) -> list[Callable[[], Any]]:
         """What compiles the programs of early stopping, where it is on."""
         values = [0.0] * len(self.trials)
@@ -353,28 +308,48 @@ class Population:
 
     def _prepare_evaluation(self, states: State, split: str, arrays: Arrays) -> None:
         """Compile the evaluation of a split, and bring it to the devices unless it is streamed."""
-        self.request(split, arrays)
-        feed = self._requested.get(split)
         sums = jax.device_put(self._no_sums(arrays), self._split)
-        source = feed.shape() if feed else self._arrays[split]
-        self._evaluate(states, split, arrays, Evaluation(sums, sums, None, None), source, 0, 0)
+        source = self.splits.evaluation_shape(split, arrays)
+        self._evaluate(states, split, arrays, Evaluation(sums, sums, None, None), source, 0, 0, True)
 
     def place(self, states: State) -> State:
         """States from host memory, laid out over the devices."""
         return jax.device_put(states, self._split)
 
     def _program(
-        self, name: str, function: Callable[..., Any], lanes: tuple, shared: tuple, *, donate: bool = False
+        self,
+        name: str,
+        function: Callable[..., Any],
+        lanes: tuple,
+        shared: tuple,
+        *,
+        donate: bool = False,
+        over: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
     ) -> Callable[[], Any]:
         """The call that runs ``function`` for every lane; compiled ahead of time, once for each name."""
         first, rest = lanes[0], lanes[1:]
         if name not in self._programs:
             start = time.perf_counter()
-            program = jax.jit(self._over_lanes(function), donate_argnums=(0,) if donate else ())
+            program = jax.jit((over or self._over_lanes)(function), donate_argnums=(0,) if donate else ())
             self._programs[name] = program.lower(first, rest, shared).compile()
             self.compile_seconds += time.perf_counter() - start
             logger.debug("%s: compiled %s in %.1f s", self.id, name, time.perf_counter() - start)
         return functools.partial(self._programs[name], first, rest, shared)
+
+    def _over_slots(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of the states, as :meth:`_over_lanes` makes it, for the lanes that the slots name."""
+
+        def on_devices(states: State, rest: tuple, shared: tuple) -> Any:
+            lanes, places = rest
+            chosen, some = jax.lax.with_sharding_constraint(
+                jax.tree.map(lambda leaf: leaf[places], (states, lanes)), self._split
+            )
+            changed, _ = self._over_lanes(function)(chosen, (some,), shared)
+            states = jax.tree.map(lambda every, new: every.at[places].set(new), states, changed)
+            states = jax.lax.with_sharding_constraint(states, self._split)
+            return states, states.diverged_step + 0
+
+        return on_devices
 
     def _over_lanes(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def on_device(first: Any, rest: tuple, shared: tuple) -> Any:
@@ -387,11 +362,3 @@ class Population:
 
         specs = (PartitionSpec(AXIS), PartitionSpec(AXIS), PartitionSpec())
         return jax.shard_map(on_device, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)
-
-
-def study_traced_paths(trials: Sequence[Trial]) -> dict[str, tuple[str, ...]]:
-    """For each program key, the traced fields that its program takes as arguments."""
-    configs: dict[str, list[Config]] = {}
-    for trial in trials:
-        configs.setdefault(program_key(trial.config), []).append(trial.config)
-    return {key: traced_paths(members) for key, members in configs.items()}

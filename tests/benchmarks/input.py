@@ -79,7 +79,7 @@ def waiting(arguments: argparse.Namespace, folder: Path) -> None:
         ]
         task = streamed(data.load(trial.config.data, None), folder / trial.arm, arguments.mib * 2**20)
         population = Population(trials, traced_paths([trials[0].config]), task)
-        assert population.reach(0) < 10**6  # it streams
+        assert population.splits.reach(0) < 10**6  # it streams
         files = Files(folder / "runs" / trial.arm, trials, [task])
         files.folder.mkdir(parents=True)
         spent = run_population(population, files, Watch(lambda steps: None, lambda: False))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import filelock
+import jax
 import pandas as pd
 import pytest
 from rich.console import Console
@@ -191,6 +192,27 @@ def test_a_population_that_crashes_leaves_the_others_alone_and_is_tried_again(ru
     result = run()
     assert populations == [["plain-s0", "plain-s1", "slow-s0", "slow-s1"]]
     assert result.crashed == 0
+    assert set(table(tmp_path, "trials.csv")["status"]) == {"ok"}
+    assert len(table(tmp_path, "trials.csv")) == 6
+
+
+@pytest.mark.usefixtures("plain_report")
+@pytest.mark.parametrize("ran_out", ["before", "while"])
+def test_a_population_that_does_not_fit_is_split_and_no_trial_is_lost(run, tmp_path, monkeypatch, ran_out):
+    """More than one trial of width 8 is too much: by the estimate, or when the device is asked for memory."""
+    original, sizes = Population.init, []
+
+    def init(self):
+        sizes.append(len(self.trials))
+        if ran_out == "while" and self.config.model.width == 8 and len(self.trials) > 1:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8589934592 bytes")
+        return original(self)
+
+    monkeypatch.setattr(Population, "init", init)
+    if ran_out == "before":
+        monkeypatch.setattr("train.packing.available_bytes", lambda *_: 0)
+    assert run().crashed == 0
+    assert sizes == ([4, 2, 1, 1, 2, 1, 1, 2] if ran_out == "while" else [1] * 6)
     assert set(table(tmp_path, "trials.csv")["status"]) == {"ok"}
     assert len(table(tmp_path, "trials.csv")) == 6
 

@@ -198,6 +198,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.reference
 @pytest.mark.parametrize(("name", "x64"), CASES)
 def test_three_steps_equal_pytorch(name, x64):

@@ -48,7 +48,9 @@ def test_parameter_count_of_the_paper():
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [pytest.param("float32", 1e-5, marks=pytest.mark.slow), ("float64", 1e-10)]
+)
 @pytest.mark.parametrize("shapes", [TOKENS, VECTORS])
 @pytest.mark.parametrize("padded", [False, True])
 def test_equals_pytorch(shapes, padded, dtype, tolerance):
@@ -95,6 +97,7 @@ def test_equals_pytorch(shapes, padded, dtype, tolerance):
         assert_close(gradients, {path: tensor.grad.numpy() for path, tensor in tensors(network).items()}, tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shapes", [TOKENS, VECTORS])
 def test_padding_changes_nothing_bit_for_bit(shapes):
     x, mask = _inputs(shapes), _mask()

@@ -81,8 +81,16 @@ LABELS = Shapes(inputs=(6,), vocabulary=7, outputs=3, per_position=False)
         (TOKENS, {}),
         (SEQUENCE, {"norm_position": "post"}),
         (LABELS, {"pooling": "class_token", "positions": "rotary", "normalisation": "rms"}),
-        (LABELS, {"pooling": "first", "positions": "alibi", "segments": 2, "separator": 3, "embedding_norm": True}),
-        (TAGGING, {"head": "masked_language_model", "positions": "sinusoidal", "scan_layers": True}),
+        pytest.param(
+            LABELS,
+            {"pooling": "first", "positions": "alibi", "segments": 2, "separator": 3, "embedding_norm": True},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            TAGGING,
+            {"head": "masked_language_model", "positions": "sinusoidal", "scan_layers": True},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_padding_changes_nothing_bit_for_bit(shapes, options):
@@ -160,6 +168,7 @@ def test_dropout_off_draws_nothing_and_zero_changes_nothing():
     assert not np.allclose(dropped, still)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shapes", [IMAGE, TOKENS])
 def test_lanes_together_are_lanes_alone_and_it_lowers_everywhere(shapes):
     model, variables, x = _made(shapes)

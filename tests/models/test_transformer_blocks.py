@@ -122,6 +122,7 @@ def _stacked(tree):
     return rest | {"blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)}
 
 
+@pytest.mark.slow
 def test_scanned_blocks_are_blocks_in_a_row():
     """Also with rematerialisation."""
     config = {**MODERN, "positions": "rotary"}

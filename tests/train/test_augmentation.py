@@ -9,7 +9,8 @@ from models.base import BadInput
 from train import augmentation, randomness
 from train.config import Trial, leaves, replace, traced_paths
 from train.data.task import Batch
-from train.population import Population, group, study_traced_paths
+from train.packing import group, study_traced_paths
+from train.population import Population
 from train.step import make_step
 
 HEIGHT, WIDTH = 7, 9
@@ -98,6 +99,7 @@ def test_cutout_sets_a_square_around_a_pixel_to_zero(pictures, size):
         assert len(set(areas)) == len(set(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_the_share_of_mixup_has_the_moments_of_beta(alpha):
     keys = jax.random.split(jax.random.key(5), 4000)
@@ -146,6 +148,7 @@ def test_the_area_of_cutmix_is_one_minus_lambda_where_no_edge_cuts_it():
             assert max(areas) == np.floor(40 * side) * np.floor(60 * side)
 
 
+@pytest.mark.slow
 def test_a_coin_chooses_between_mixup_and_cutmix(pictures):
     few, counts = pictures[:8], {"mixup_alpha": 0, "cutmix_alpha": 0}
     both, none = scalars(mixup_alpha=0.7, cutmix_alpha=1.3), scalars(mixup_alpha=0, cutmix_alpha=0)
@@ -193,6 +196,7 @@ def traced(config):
     return values
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_mixed_batch_is_mixed(base, images):
     """Against the objective on the mixed images with soft targets: cross-entropy is linear in the targets."""
     config = replace(base, {"augmentation.mixup_alpha": 0.8})
@@ -231,8 +235,8 @@ def test_a_program_without_augmentation_is_unchanged(base, images, monkeypatch):
     def lowered():
         population = Population([trial], traced_paths([base]), images)
         states = population.init()
-        function = population._over_lanes(population._advance_sequential)
-        shared = (population._arrays["train"], np.int32(0), np.int32(3))
+        function = population._over_lanes(population._lane.advance_sequential)
+        shared = (population.splits.resident["train"], np.int32(0), np.int32(3))
         return str(jax.make_jaxpr(function)(states, (population.lanes,), shared))
 
     ordinary = lowered()

@@ -25,6 +25,7 @@ def run(base, task, steps=1, seed=1, **settings):
     return step, values, batches, states
 
 
+@pytest.mark.slow
 def test_stochastic_averaging_takes_every_c_th_weights(base, images):
     """Steps 3, 5 and 7 of 8 have part in the average; before it, an evaluation takes the weights themselves."""
     step, values, batches, states = run(
@@ -88,6 +89,7 @@ def test_noise_is_added_after_clipping_and_is_the_same_again(base, images):
     assert abs(np.corrcoef(np.concatenate(moved), np.concatenate(others))[0, 1]) < 0.2
 
 
+@pytest.mark.slow
 def test_noise_of_variance_zero_changes_nothing(base, images):
     """A lane without noise in a program with it."""
     config = replace(base, {"regularisation.gradient_noise": 1.0})

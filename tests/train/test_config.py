@@ -106,6 +106,7 @@ def test_any_configuration_survives_json(config):
     assert program_key(again) == program_key(config)
 
 
+@pytest.mark.slow
 @beartype_draws
 @given(configs())
 def test_any_configuration_can_be_spelled_as_overrides(config):

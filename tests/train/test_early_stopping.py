@@ -105,7 +105,7 @@ def test_the_fields(base):
         replace(base, {"regularisation.early_stopping_patience": -1})
 
 
-@pytest.mark.parametrize("strategy", ["sequential", "vectorised"])
+@pytest.mark.parametrize("strategy", ["sequential", pytest.param("vectorised", marks=pytest.mark.slow)])
 def test_a_trial_that_stops_early_takes_no_more_steps_and_gives_its_best_weights(
     strategy, make_trials, images, tmp_path
 ):
@@ -128,6 +128,7 @@ def test_a_trial_that_stops_early_takes_no_more_steps_and_gives_its_best_weights
     assert [int(row["step"]) for row in curves[other]] == list(range(0, 41, 5))
 
 
+@pytest.mark.slow
 def test_when_all_trials_have_stopped_the_rest_is_left_out(make_trials, images, tmp_path):
     impatient = {"regularisation.early_stopping_patience": 1, "regularisation.early_stopping_improvement": 100.0}
     trials = make_trials(impatient, training__steps=10**9, training__evaluate_every=5)

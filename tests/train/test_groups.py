@@ -52,6 +52,7 @@ def test_without_patterns_there_are_no_groups_in_the_program(base, images):
     assert not isinstance(state, optax.transforms.PartitionState)
 
 
+@pytest.mark.slow
 def test_a_factor_of_zero_freezes_a_group(base, images):
     config = replace(base, {"groups.patterns": ("hidden",), "groups.learning_rates": (0.0,)})
     step, values = make_step(config, images.shapes, images.objective), traced(config)

@@ -37,6 +37,7 @@ def drawn(params, gain=None, **settings):
     return initialised(params, Initialisation(**settings), gain, KEY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", VARIANCES)
 def test_kernels_have_the_published_variance_and_nothing_else_changes(scheme):
     params = drawn(PARAMS, kernels=scheme)
@@ -50,6 +51,7 @@ def test_kernels_have_the_published_variance_and_nothing_else_changes(scheme):
     assert_same_bits((params["norm"], params["tokens"]), (PARAMS["norm"], PARAMS["tokens"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", [name for name in VARIANCES if "_" in name])
 def test_a_kernel_is_the_draw_of_jax_itself(scheme):
     params = drawn(PARAMS, kernels=scheme)

@@ -9,7 +9,8 @@ import pytest
 
 from models.base import BadInput
 from train.config import program_key, replace, traced_paths
-from train.population import Population, choose_strategy, group, study_traced_paths
+from train.packing import group, study_traced_paths
+from train.population import Population, choose_strategy
 
 WAYS = [
     ("vectorised", True),

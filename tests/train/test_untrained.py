@@ -42,6 +42,7 @@ def test_measured_on_every_item_once(task):
         assert found["loss"] == pytest.approx(-np.sum(shares * np.log(shares)), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_recorded_beside_the_trials_and_not_before_their_end(tmp_path, task, make_trials):
     trials = make_trials({}, {"optimizer.learning_rate": 0.2}, execution__strategy="sequential")
     with pytest.raises(Interrupted):

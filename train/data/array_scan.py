@@ -71,8 +71,12 @@ def opened(path: Path) -> Part:
         BadInput: there is no such file, or it is no array of numbers that can be mapped; it is empty or cut short.
     """
     try:
-        if not path.stat().st_size:
-            raise BadInput(f"{path} is empty")
+        size = path.stat().st_size
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
+    if not size:
+        raise BadInput(f"{path} is empty")
+    try:
         if path.suffix == ".txt":
             return Part(path, np.memmap(path, np.uint8, "r"), 0)
         array = np.load(path, mmap_mode="r", allow_pickle=False)

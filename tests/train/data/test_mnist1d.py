@@ -31,6 +31,7 @@ def test_seed_42_gives_the_published_examples(published, generated):
         np.testing.assert_array_equal(classes[rows], published[f"y{part}"])
 
 
+@pytest.mark.slow
 def test_the_task_is_the_published_data_but_for_what_standardises_it(published, task):
     """Affine in the published values, with moments of the training split alone."""
     found = {"x": task.train.arrays, "x_test": task.test.open(FinalEvaluation())}

@@ -327,6 +327,7 @@ def test_seeds_of_splits_and_of_tasks_differ():
     assert len(seeds) == 150
 
 
+@pytest.mark.slow
 def test_lanes_draw_fresh_examples_as_each_draws_alone():
     task = loaded(adding_problem, length=8, evaluation_examples=5)
     arrays = dict(task.train.arrays)
@@ -350,6 +351,7 @@ def test_lanes_draw_fresh_examples_as_each_draws_alone():
     assert not np.array_equal(solo(keys[0], 6).inputs, alone[0].inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "changes", "shown"),
     [

@@ -73,6 +73,7 @@ def test_keys_differ_and_equal_keys_agree(sampler, arrays):
     assert not np.array_equal(one, other)
 
 
+@pytest.mark.slow
 @cases
 def test_lanes_inside_a_loop_draw_what_each_draws_alone(sampler, arrays):
     steps, batch_size = 9, 4

@@ -168,6 +168,7 @@ def f1_by_hand(true, predicted, classes):
     return sum(scores) / len(scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_metrics_are_those_of_a_loop_over_sentences(trained, split):
     task, config, _, _, files = trained
@@ -212,6 +213,7 @@ def test_confusion_goes_to_a_file(trained):
     assert {(int(row["true"]), int(row["predicted"])): int(row["count"]) for row in rows} == expected
 
 
+@pytest.mark.slow
 def test_batches_of_similar_length_train_as_wide_ones_do(trained):
     """A step on a narrow batch is the step on the same batch padded to the greatest width."""
     task, _, _, population, _ = trained

@@ -103,6 +103,7 @@ def test_naive_forecasts_of_tourism_are_the_published_ones(period, name, publish
     assert 100 * np.mean(errors / np.abs(actual)) == pytest.approx(published, abs=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [m1, m3, tourism])
 def test_competitions_have_their_published_horizons(module):
     horizons = {m1: [6, 8, 18], m3: [6, 8, 18, 8], tourism: [4, 8, 24]}[module]
