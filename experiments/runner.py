@@ -24,12 +24,12 @@ from experiments import data_changes, report
 from experiments.plan import Plan, check_against, document, load, resolve
 from experiments.progress import StudyProgress, clock
 from models.base import BadInput
-from train import data, devices
-from train.config import Config, Trial, digest, program_key
+from train import data, devices, resumption
+from train.config import Config, Trial, digest
 from train.cost import Cost, cost
 from train.data.task import Task
 from train.loop import SPLITS, Files, Watch, crashed_rows, metric_names, run_population
-from train.population import Population, group, study_traced_paths
+from train.population import Population, study_traced_paths
 from train.records import write_atomically
 from train.signals import Interrupted, Stop
 from train.untrained import data_digest
@@ -188,6 +188,7 @@ def _only_process(folder: Path) -> Iterator[None]:
 def _write_plan(plan: Plan, tasks: Mapping[Config, Task], folder: Path, command: str, accepted: bool) -> None:
     path = folder / "study.json"
     history = check_against(plan, path)
+    resumption.check(plan.trials, resumption.find(folder / "checkpoints"))
     facts = data_changes.data_of(plan, tasks, path)
     changed = data_changes.check(facts, path, accepted=accepted)
     entry = {"command": command, "arms": list(plan.configs), "seeds": plan.study.seeds}
@@ -219,13 +220,14 @@ def _run_populations(
     begin = time.perf_counter()
     with StudyProgress(work(plan.trials), console) as progress:
         progress.skip(work(plan.trials) - work(left))
-        for trials in group(left):
+        for trials, paths, origin in resumption.groups(left, resumption.find(folder / "checkpoints"), traced):
             if stop.asked:
                 raise Interrupted
             progress.begin(_title(trials), expected[trials[0].arm].flops_per_step)
             try:
-                population = Population(trials, traced[program_key(trials[0].config)], tasks[trials[0].config])
-                spent = run_population(population, files, Watch(progress.advance, lambda: stop.asked))
+                population = Population(trials, paths, tasks[trials[0].config])
+                watch = Watch(progress.advance, lambda: stop.asked)
+                spent = run_population(population, files, watch, origin=origin)
                 seconds = {key: seconds.get(key, 0.0) + value for key, value in spent.items()}
             except (Interrupted, BadInput, OSError):
                 raise

@@ -22,8 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from train import provenance, untrained
-from train.checkpoints import Checkpoints
+from train import provenance, resumption, untrained
 from train.config import Trial, digest, to_json, values
 from train.cost import cost
 from train.data.task import Arrays, FinalEvaluation, Task
@@ -112,8 +111,16 @@ class Files:
         return {(row["trial"], row["config_hash"]) for row in rows if row["status"] != "crashed"}
 
 
-def run_population(population: Population, files: Files, watch: Watch) -> dict[str, float]:
+def run_population(
+    population: Population, files: Files, watch: Watch, *, origin: Path | None = None
+) -> dict[str, float]:
     """Train and evaluate the trials of a population, from where they stopped, and record them.
+
+    Args:
+        population: the trials.
+        files: where records and checkpoints go.
+        watch: what is told and asked.
+        origin: folder of the checkpoints to begin from, where the population has none of its own.
 
     Returns:
         seconds by what they went into: compile, step, evaluate, checkpoint, and input, in which the devices waited for
@@ -122,7 +129,7 @@ def run_population(population: Population, files: Files, watch: Watch) -> dict[s
     Raises:
         Interrupted: a stop was asked for; a checkpoint has been written.
     """
-    run = _Run(population, files, watch)
+    run = _Run(population, files, watch, origin)
     try:
         run.train()
         run.finish()
@@ -135,9 +142,9 @@ def run_population(population: Population, files: Files, watch: Watch) -> dict[s
 class _Run:
     """One population on its way through the loop."""
 
-    def __init__(self, population: Population, files: Files, watch: Watch) -> None:
+    def __init__(self, population: Population, files: Files, watch: Watch, origin: Path | None) -> None:
         self.population, self.files, self.watch = population, files, watch
-        self.checkpoints = Checkpoints(files.checkpoints(population))
+        self.checkpoints = resumption.opened(files.checkpoints(population), population)
         self.seconds = {"step": 0.0, "evaluate": 0.0, "checkpoint": 0.0, "input": 0.0}
         self.trained_seconds = 0.0
         self.training = population.config.training
@@ -145,15 +152,16 @@ class _Run:
         self.in_flight: collections.deque[tuple[str, float, int, Any, Callable[[Any], None]]] = collections.deque()
         self.ready = time.perf_counter()
         self.saved = time.perf_counter()
-        self._restore()
+        self.scores: dict[str, float] = {}
+        self._restore(origin)
 
-    def _restore(self) -> None:
+    def _restore(self, origin: Path | None) -> None:
         """Begin at the newest whole checkpoint, or at step 0; drop the rows beyond it."""
         self.population.has_input(self.checkpoints.latest())  # which begins to read, while the compiler works
         self.population.request("validation", self.population.task.validation.arrays)
         self.population.compile()
         self.states = self.population.init()
-        restored = self.checkpoints.restore(self.states)
+        restored = resumption.restored(self.checkpoints, origin, self.states)
         self.step = -1
         if restored is not None:
             self.step = restored.step
@@ -178,7 +186,7 @@ class _Run:
             dispatched = time.perf_counter()
             self.states, pulse = self.population.advance(self.states, self.step, stop)
             self._submit("step", dispatched, stop - self.step, pulse, lambda _: None)
-            self.step = stop
+            self.step, self.scores = stop, {}
             if stop == boundary:
                 self._evaluate()
             self._wait(leave=1)
@@ -206,15 +214,23 @@ class _Run:
     def _save_if_due(self) -> None:
         interrupted = self.watch.interrupted()
         patience = self.population.config.execution.checkpoint_seconds
-        if interrupted or time.perf_counter() - self.saved >= patience:
+        if interrupted or self._is_best() or time.perf_counter() - self.saved >= patience:
             self._wait(leave=0)
             self._save()
         if interrupted:
             raise Interrupted
 
+    def _is_best(self) -> bool:
+        """Whether some trial is now at its best, where such checkpoints are to be kept."""
+        if not self.checkpoints.best or self.step % self.training.evaluate_every:
+            return False
+        self._wait(leave=0)  # for what the evaluation finds
+        return self.checkpoints.would_keep(self.step, self.scores)
+
     def _save(self) -> None:
         start = time.perf_counter()
-        self.checkpoints.save(self.step, self.states, {"train_seconds": self.trained_seconds})
+        facts = {"train_seconds": self.trained_seconds, **resumption.facts(self.population)}
+        self.checkpoints.save(self.step, self.states, facts, self.scores)
         self.saved = self.ready = time.perf_counter()
         self.seconds["checkpoint"] += self.saved - start
 
@@ -276,6 +292,8 @@ class _Run:
             row["train_loss"] = float(evaluation.loss_sum[lane]) / since if step else ""
             rows.append(row | self._metrics("validation", evaluation, lane) | self._origin(trial))
         self.files.curves.append(rows)
+        if step == self.step:
+            self.scores = {row["trial"]: row[f"validation_{self.population.task.objective.metrics[0]}"] for row in rows}
 
     def finish(self) -> None:
         """The final evaluation, and a row for each trial; all of them at once."""

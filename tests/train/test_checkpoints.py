@@ -15,6 +15,10 @@ from train.checkpoints import Checkpoints, digest
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning")
 
 
+LANES = ("a", "b")
+OWN = {"lanes": ["a", "b"], "scores": {}}  # what a checkpoint says of its own accord
+
+
 class Tree(NamedTuple):
     params: Any
     count: Any
@@ -38,7 +42,7 @@ def assert_same_bits(ours, theirs):
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    opened = Checkpoints(tmp_path / "some" / "folder")
+    opened = Checkpoints(tmp_path / "some" / "folder", LANES)
     yield opened
     opened.close()
 
@@ -56,13 +60,13 @@ def test_there_is_none_in_the_beginning(checkpoints):
 def test_a_checkpoint_comes_back_bit_for_bit(checkpoints):
     checkpoints.save(7, jax.device_put(draw(7)), {"train_seconds": 1.25})
     again = checkpoints.restore(jax.eval_shape(lambda: draw(0)))
-    assert (again.step, again.facts) == (7, {"train_seconds": 1.25})
+    assert (again.step, again.facts) == (7, {"train_seconds": 1.25} | OWN)
     assert_same_bits(again.states, draw(7))
 
 
 def test_another_process_reads_what_one_has_written(checkpoints):
     checkpoints.save(3, draw(3), {})
-    other = Checkpoints(checkpoints.folder)
+    other = Checkpoints(checkpoints.folder, LANES)
     assert_same_bits(other.restore(draw(0)).states, draw(3))
     other.close()
 
@@ -78,7 +82,7 @@ def test_saving_a_step_again_changes_nothing(checkpoints):
     checkpoints.save(4, draw(4), {"train_seconds": 1.0})
     checkpoints.save(4, draw(5), {"train_seconds": 2.0})
     again = checkpoints.restore(draw(0))
-    assert again.facts == {"train_seconds": 1.0}
+    assert again.facts == {"train_seconds": 1.0} | OWN
     assert_same_bits(again.states, draw(4))
 
 
@@ -107,10 +111,10 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damage, checkpoi
         checkpoints.save(step, draw(step), {"train_seconds": float(step)})
     damage(files(checkpoints.folder, 20)[0])
     checkpoints.close()
-    opened = Checkpoints(checkpoints.folder)
+    opened = Checkpoints(checkpoints.folder, LANES)
     with caplog.at_level(logging.WARNING, "paribus"):
         again = opened.restore(draw(0))
-    assert (again.step, again.facts) == (10, {"train_seconds": 10.0})
+    assert (again.step, again.facts["train_seconds"]) == (10, 10.0)
     assert_same_bits(again.states, draw(10))
     warnings = [record.getMessage() for record in caplog.records if record.name == "paribus"]
     assert len(warnings) == 1
@@ -149,11 +153,11 @@ def test_any_damaged_file_is_noticed_or_does_no_harm(checkpoints):
 def test_a_checkpoint_that_this_machine_cannot_read_stays(error, checkpoints, monkeypatch):
     checkpoints.save(10, draw(10), {})
 
-    def fail(step, like):
+    def fail(step, like, lanes):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_read", fail)
+        patch.setattr(checkpoints, "read", fail)
         with pytest.raises(type(error)):
             checkpoints.restore(draw(0))
     assert checkpoints.restore(draw(0)).step == 10
@@ -196,6 +200,8 @@ def test_the_digest_sees_names_types_shapes_and_contents():
         {"a": array, "b": array[:0]},
         {},
     ]
-    assert len({digest(variant) for variant in variants}) == len(variants)
-    assert digest({"a": array, "b": array}) == digest({"b": array, "a": array})
-    assert digest({"a": np.arange(12, dtype=np.float32)[::2]}) == digest({"a": np.arange(0, 12, 2, dtype=np.float32)})
+    assert len({digest(variant, {}) for variant in variants}) == len(variants)
+    assert digest({"a": array, "b": array}, {}) == digest({"b": array, "a": array}, {})
+    assert digest({"a": np.arange(12.0)[::2]}, {}) == digest({"a": np.arange(0, 12, 2.0)}, {})
+    assert digest({"a": array}, {"x": 1, "y": 2}) == digest({"a": array}, {"y": 2, "x": 1})
+    assert digest({"a": array}, {"x": 1}) != digest({"a": array}, {"x": 2})

@@ -94,7 +94,7 @@ def check(base, arms, task, folder):
     paths = traced_paths([trial.config for trial in trials])
     first, second = (population(trials, paths, task) for _ in range(2))
     states, _ = first.advance(first.init(), 0, CUT)
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(folder, [trial.id for trial in trials])
     checkpoints.save(CUT, states, {})
     whole = jax.device_get(first.advance(states, CUT, END)[0])
     restored = checkpoints.restore(jax.eval_shape(second.init))
