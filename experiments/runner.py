@@ -8,6 +8,7 @@ The same from Python as from the command line::
 
 import contextlib
 import dataclasses
+import io
 import json
 import logging
 import shlex
@@ -30,7 +31,7 @@ from train.cost import Cost, cost
 from train.data.task import Task
 from train.loop import SPLITS, Files, Watch, crashed_rows, metric_names, run_population
 from train.population import Population, study_traced_paths
-from train.records import write_atomically
+from train.records import whole_lines, write_atomically
 from train.signals import Interrupted, Stop
 from train.untrained import data_digest
 
@@ -67,6 +68,7 @@ def run(
     data_dir: str | Path | None = None,
     report_only: bool = False,
     accept_changed_data: bool = False,
+    deterministic: bool = False,
     command: str | None = None,
     console: Console | None = None,
 ) -> Result:
@@ -82,6 +84,7 @@ def run(
         data_dir: where data sets lie, as ``data_dir/<data set>/<file>``.
         report_only: rebuild the report from the records, run nothing.
         accept_changed_data: go on although the data changed since the study began; the records say so.
+        deterministic: a GPU computes the same bits in every run; see :data:`train.devices.DETERMINISTIC`.
         command: the command that the report shows; None for the one that these arguments make.
         console: where progress, table and verdict go; None for standard output.
 
@@ -93,9 +96,9 @@ def run(
     given = overrides.items() if isinstance(overrides, Mapping) else overrides
     pairs = [(path, str(value)) for path, value in given]
     plan = resolve(load(name, preset), seeds=seeds, arms=arms, overrides=pairs)
-    command = command or _command(name, preset, seeds, arms, pairs, workdir, data_dir)
+    command = command or _command(name, preset, seeds, arms, pairs, workdir, data_dir, deterministic)
     folder = Path(workdir) / name
-    devices.prepare()
+    devices.prepare(deterministic=deterministic)
     if report_only:
         return _report(plan, folder, command, console)
     tasks = load_tasks(plan, data_dir)
@@ -108,7 +111,9 @@ def run(
     return dataclasses.replace(result, crashed=crashed)
 
 
-def _command(name: str, preset: str, seeds: Any, arms: Any, pairs: Any, workdir: Any, data_dir: Any) -> str:
+def _command(
+    name: str, preset: str, seeds: Any, arms: Any, pairs: Any, workdir: Any, data_dir: Any, deterministic: bool
+) -> str:
     """The shell command that does the same."""
     words = ["python", "-m", "experiments", f"--experiment={name}", f"--preset={preset}"]
     words += [f"--seeds={seeds}"] if seeds is not None else []
@@ -116,6 +121,7 @@ def _command(name: str, preset: str, seeds: Any, arms: Any, pairs: Any, workdir:
     words += [f"--config.{path}={text}" for path, text in pairs]
     words += [f"--workdir={workdir}"] if str(workdir) != "runs" else []
     words += [f"--data_dir={data_dir}"] if data_dir is not None else []
+    words += ["--deterministic"] if deterministic else []
     return shlex.join(words)
 
 
@@ -308,6 +314,6 @@ def _untrained(plan: Plan, folder: Path) -> pd.DataFrame | None:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """A table of the records. Names stay text: a hash may look like a number, an arm be called ``none``."""
+    """The whole rows of a table. Names stay text: a hash may look like a number, an arm be called ``none``."""
     names = dict.fromkeys(("trial", "arm", "config_hash", "data_hash", "code_version"), str)
-    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=["", "nan"])
+    return pd.read_csv(io.BytesIO(whole_lines(path)), dtype=names, keep_default_na=False, na_values=["", "nan"])

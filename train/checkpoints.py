@@ -5,6 +5,8 @@ and each trial's score, by which the best are kept. The document has a digest of
 that is torn or does not match it is passed over for the one before.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -12,7 +14,8 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +27,9 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN,
 from train.parameters import path_name
 
 logger = logging.getLogger("paribus")
+
+MARGIN = 2**20
+"""Bytes that a checkpoint takes beside its arrays, at the most: names, configurations, directories."""
 
 
 class Restored(NamedTuple):
@@ -58,7 +64,7 @@ def _of_the_system(error: BaseException, path: Path) -> OSError | None:
     while True:
         if isinstance(error, OSError) and error.errno:
             return OSError(error.errno, os.strerror(error.errno), str(path))
-        found = re.search(r"OS error (\d+)", str(error))
+        found = re.search(r"(?:OS error |os_error_code=')(\d+)", str(error))
         if found:
             return OSError(int(found[1]), os.strerror(int(found[1])), str(path))
         if error.__cause__ is None and error.__context__ is None:
@@ -72,8 +78,35 @@ def _is_of_the_machine(error: Exception) -> bool:
     return isinstance(error, MemoryError | PermissionError) or any(name in str(error) for name in names)
 
 
+@contextlib.contextmanager
+def _without_late_reports() -> Iterator[None]:
+    """Where reading or writing fails, keep TensorStore's threads from reporting each that their event loop is closed.
+
+    The error itself is raised. They report through ``sys.unraisablehook``, some of them after this has ended.
+    """
+    before = sys.unraisablehook
+
+    def report(found: Any) -> None:
+        if "Event loop is closed" not in str(found.exc_value):
+            before(found)
+
+    sys.unraisablehook = report
+    yield
+    sys.unraisablehook = before
+
+
+def _check_room(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse to begin what would end with a full disk.
+
+    Raises:
+        OSError: there is less room than the arrays take.
+    """
+    if shutil.disk_usage(folder).free < sum(array.nbytes for array in arrays.values()) + MARGIN:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
 class _Best(PreservationPolicy):
-    """Tells Orbax to preserve each trial's best. (Orbax's own ``BestN`` knows one score for a checkpoint.)"""
+    """Tells Orbax to preserve each trial's best; Orbax's own ``BestN`` knows one score for a checkpoint."""
 
     def __init__(self, checkpoints: "Checkpoints") -> None:
         self.checkpoints = checkpoints
@@ -86,7 +119,7 @@ class _Best(PreservationPolicy):
 
 
 class Checkpoints:
-    """The checkpoints of one population, in a folder of their own. Opening a folder that is there changes nothing in it.
+    """The checkpoints of one population, in a folder of their own. To open one that is there changes nothing in it.
 
     Args:
         folder: made where it is not there.
@@ -128,7 +161,9 @@ class Checkpoints:
         document = json.loads(json.dumps(document)) | {"sha256": digest(arrays, document)}
         args = ocp.args.Composite(states=ocp.args.StandardSave(arrays), facts=ocp.args.JsonSave(document))
         try:
-            self._manager.save(step, args=args)
+            _check_room(self.folder, arrays)
+            with _without_late_reports():
+                self._manager.save(step, args=args)
         except Exception as error:  # whatever a full disk makes Orbax raise
             self._sweep()
             system = _of_the_system(error, self.folder)
@@ -222,9 +257,10 @@ class Checkpoints:
             Exception: it is damaged, or of another model; whatever Orbax raises.
         """
         leaves, structure = jax.tree_util.tree_flatten_with_path(like)
-        content = self._manager.restore(
-            step, args=ocp.args.Composite(states=ocp.args.StandardRestore(), facts=ocp.args.JsonRestore())
-        )
+        with _without_late_reports():
+            content = self._manager.restore(
+                step, args=ocp.args.Composite(states=ocp.args.StandardRestore(), facts=ocp.args.JsonRestore())
+            )
         facts = dict(content["facts"])
         rows = [facts["lanes"].index(lane) for lane in lanes or self.lanes or facts["lanes"]]
         arrays = {name: np.asarray(array) for name, array in content["states"].items()}

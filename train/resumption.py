@@ -86,7 +86,10 @@ def restored(own: Checkpoints, origin: Path | None, like: Any) -> Restored | Non
         changed = [f"{key} {past.get(key)} -> {now[key]}" for key in now if past.get(key) != now[key]]
         if changed:
             logger.warning(
-                "going on from step %d of %s, which was written with %s", found.step, own.folder.name, "; ".join(changed)
+                "going on from step %d of %s, which was written with %s",
+                found.step,
+                own.folder.name,
+                "; ".join(changed),
             )
     return found
 
