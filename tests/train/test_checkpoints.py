@@ -78,6 +78,71 @@ def test_the_newest_two_are_kept(checkpoints):
     assert checkpoints.restore(draw(0)).step == 9
 
 
+def kept(checkpoints):
+    return sorted(int(path.name) for path in checkpoints.folder.iterdir() if path.name.isdigit())
+
+
+def test_each_trials_best_are_kept_beside_the_newest(tmp_path):
+    """Scores as a NumPy table; what should be kept, by sorting its columns."""
+    table = np.random.default_rng(0).normal(size=(12, 2))
+    table[3, 0], table[4, 1] = np.nan, np.inf  # a trial that has diverged has no best
+    opened = Checkpoints(tmp_path / "best", LANES, newest=3, best=2)
+    for step, row in enumerate(table):
+        scores = dict(zip(LANES, row.tolist(), strict=True))
+        ranks = [np.sum(table[:step, lane] < row[lane]) for lane in range(2) if np.isfinite(row[lane])]
+        assert opened.would_keep(step, scores) == (min(ranks) < 2)
+        opened.save(step, draw(step), {}, scores)
+        ranked = np.argsort(np.where(np.isfinite(table[: step + 1]), table[: step + 1], 99), axis=0)
+        assert kept(opened) == sorted({*range(step + 1)[-3:], *ranked[:2].ravel().tolist()})
+        if step == 6:  # another process goes on
+            opened.close()
+            opened = Checkpoints(opened.folder, LANES, newest=3, best=2)
+    assert opened.scores(11) == dict(zip(LANES, table[11].tolist(), strict=True))
+    opened.close()
+
+
+def test_a_checkpoint_without_scores_is_kept_for_its_age_alone(tmp_path):
+    opened = Checkpoints(tmp_path / "best", LANES, newest=1, best=1)
+    for step, scores in enumerate([{}, {"a": 1.0}, {}, {"a": 2.0, "b": 9.0}, {}, {}]):
+        opened.save(step, draw(step), {}, scores)
+    assert kept(opened) == [1, 3, 5]
+    assert not opened.would_keep(6, {})
+    opened.close()
+
+
+def test_lanes_of_padding_are_not_saved_and_others_come_in_any_order(checkpoints):
+    padded = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf[:1], leaf[:1]]), draw(3))
+    checkpoints.save(3, padded, {})
+    assert_same_bits(checkpoints.restore(padded).states, draw(3))
+    assert_same_bits(
+        checkpoints.restore(draw(0), ["b"]).states, jax.tree.map(lambda leaf: np.asarray(leaf)[1:], draw(3))
+    )
+    assert_same_bits(
+        checkpoints.restore(draw(0), ["b", "a"]).states, jax.tree.map(lambda leaf: np.asarray(leaf)[::-1], draw(3))
+    )
+
+
+def test_what_a_broken_off_save_left_is_removed_by_the_next(checkpoints):
+    checkpoints.save(1, draw(1), {})
+    (checkpoints.folder / "2.orbax-checkpoint-tmp-7" / "states").mkdir(parents=True)
+    (checkpoints.folder / "mine").mkdir()
+    opened = Checkpoints(checkpoints.folder, LANES)
+    assert opened.steps() == [1]
+    opened.save(2, draw(2), {})
+    assert sorted(path.name for path in opened.folder.iterdir()) == ["1", "2", "mine"]
+    assert_same_bits(opened.restore(draw(0)).states, draw(2))
+    opened.close()
+
+
+def test_what_is_said_of_a_checkpoint_is_protected_too(checkpoints, caplog):
+    for step in (1, 2):
+        checkpoints.save(step, draw(step), {"rate": 0.25})
+    (path,) = [path for path in (checkpoints.folder / "2" / "facts").iterdir() if b"rate" in path.read_bytes()]
+    path.write_bytes(path.read_bytes().replace(b"0.25", b"0.75"))
+    assert checkpoints.restore(draw(0)).step == 1
+    assert "do not match their digest" in caplog.text
+
+
 def test_saving_a_step_again_changes_nothing(checkpoints):
     checkpoints.save(4, draw(4), {"train_seconds": 1.0})
     checkpoints.save(4, draw(5), {"train_seconds": 2.0})
