@@ -22,7 +22,7 @@ def mount(*arguments: str) -> None:
 
 @contextlib.contextmanager
 def small_disk(size: str) -> Iterator[Path]:
-    """A folder with a file system of its own in memory, of this size (``4m``); without the right, the test is skipped."""
+    """A folder with a file system of this size (``4m``) in memory; without the right, the test is skipped."""
     folder = Path(tempfile.mkdtemp(prefix="paribus-small-"))
     try:
         try:
