@@ -29,9 +29,10 @@ from train import data, devices, resumption
 from train.config import Config, Trial, digest
 from train.cost import Cost, cost
 from train.data.task import Task
-from train.loop import SPLITS, Files, Watch, crashed_rows, metric_names, run_population
+from train.loop import SPLITS, Files, Watch, metric_names, run_population
 from train.population import Population, study_traced_paths
 from train.records import whole_lines, write_atomically
+from train.rows import crashed_rows
 from train.signals import Interrupted, Stop
 from train.untrained import data_digest
 

@@ -28,6 +28,7 @@ from train.cost import cost
 from train.data.task import Arrays, FinalEvaluation, Task
 from train.population import Population
 from train.records import Table
+from train.rows import confusion_rows
 from train.signals import Interrupted
 
 CHUNK_SECONDS = 0.5
@@ -328,7 +329,7 @@ class _Run:
             row |= values(trial.config)
             rows.append(row | self._origin(trial))
             if diverged < 0 and "confusion" in test.sums:
-                confusion += _confusion_rows(trial, test.of(lane)["confusion"], task.classes)
+                confusion += confusion_rows(trial, test.of(lane)["confusion"], task.classes)
         if confusion:
             self.files.confusion.put(confusion, key="trial")
         self.files.trials.put(rows, key="trial")
@@ -361,36 +362,3 @@ class _Run:
             **facts,
             "config": to_json(trial.config),
         }
-
-
-def _confusion_rows(trial: Trial, matrix: Any, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each pair of true and predicted class that occurs on the test split, with names where they have any."""
-    counts = np.asarray(matrix)
-    return [
-        {
-            "trial": trial.id,
-            "true": int(true),
-            "predicted": int(predicted),
-            **({"true_name": classes[true], "predicted_name": classes[predicted]} if classes else {}),
-            "count": int(counts[true, predicted]),
-        }
-        for true, predicted in np.argwhere(counts > 0)
-    ]
-
-
-def crashed_rows(trials: Sequence[Trial], error: BaseException) -> list[dict[str, Any]]:
-    """Rows for trials whose population crashed: they stay in the table, with what went wrong."""
-    return [
-        {
-            "trial": trial.id,
-            "arm": trial.arm,
-            "seed": trial.seed,
-            "status": "crashed",
-            **values(trial.config),
-            "config_hash": digest(trial.config),
-            **provenance.collect(),
-            "error": " ".join(str(error).split())[:500] or type(error).__name__,
-            "config": to_json(trial.config),
-        }
-        for trial in trials
-    ]

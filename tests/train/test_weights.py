@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -36,7 +37,7 @@ def losses(found, task, arrays):
     """The metrics of these weights, by the model that their file describes."""
     model = models.build(found.config.model, found.shapes)
     size = task.sampler.evaluation_size(arrays)
-    batch = task.sampler.evaluation_batch(arrays, np.arange(size, dtype=np.int32))
+    batch = task.sampler.evaluation_batch(arrays, jnp.arange(size, dtype=jnp.int32))
     outputs, _ = model.apply(found.variables, batch.inputs, train=False, rngs={}, hyperparameters={})
     return task.objective.finish(jax.device_get(task.objective.sums(outputs, batch)))
 
