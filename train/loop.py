@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from train import provenance, resumption, untrained
 from train.config import Trial, digest, to_json, values
