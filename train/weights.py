@@ -86,7 +86,7 @@ def read(path: Path | str) -> Weights:
     try:
         with library.safe_open(path, framework="numpy") as file:
             facts = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            arrays = {name: jnp.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
         config, shapes = from_dict(facts["config"]), _shapes(facts["shapes"])
     except (OSError, library.SafetensorError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
@@ -159,7 +159,7 @@ def _of_lane(checkpoints: Checkpoints, step: int, facts: Mapping[str, Any], lane
         state = conclude(state)
     variables = evaluated_variables(config)(state, hyperparameters)
     return Weights(
-        variables={name: jax.device_get(tree) for name, tree in variables.items() if jax.tree.leaves(tree)},
+        variables={name: tree for name, tree in variables.items() if jax.tree.leaves(tree)},
         config=config,
         shapes=shapes,
         facts={

@@ -114,7 +114,7 @@ MECHANISMS = {
             "augmentation.mixup_alpha": 0.4,
         }
         | change
-        for change in ({}, {"regularisation.early_stopping_improvement": 100.0, "regularisation.swa_start": 3})
+        for change in ({}, {"regularisation.early_stopping_patience": 9, "regularisation.swa_start": 3})
     ],
 }
 SCHEDULES = {
@@ -124,7 +124,7 @@ SCHEDULES = {
     "cosine_restarts": {},
     "step": {},
     "exponential": {},
-    "inverse_square_root": {},
+    "inverse_square_root": {"schedule.warmup_steps": 3},
     "warmup_stable_decay": {},
     "one_cycle": {},
     "reduce_on_plateau": {"schedule.average_steps": 3, "schedule.patience": 1},
