@@ -103,7 +103,7 @@ MECHANISMS = {
             "model.normalisation": "batch",
             "model.dropout_rate": 0.2,
             "training.compute_dtype": "float16",
-            "training.loss_scale": 2.0**40,
+            "training.loss_scale": 2.0**18,
             "training.loss_scale_interval": 2,
             "training.accumulation": 2,
             "regularisation.swa_every": 2,
@@ -114,7 +114,7 @@ MECHANISMS = {
             "augmentation.mixup_alpha": 0.4,
         }
         | change
-        for change in ({}, {"regularisation.early_stopping_patience": 9, "regularisation.swa_start": 3})
+        for change in ({}, {"regularisation.early_stopping_improvement": 100.0, "regularisation.swa_start": 3})
     ],
 }
 SCHEDULES = {
