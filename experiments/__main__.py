@@ -3,12 +3,14 @@
   python -m experiments --list                  every study: name, claim, source, time per preset
   python -m experiments --experiment=NAME       run it, or go on with it where it stopped; then report
   python -m experiments --data=NAME             what a data set is, with examples; trains nothing
+  python -m experiments --export=RUN_FOLDER     a safetensors file of weights for each trial
 
 Any field of the baseline is changed by --config.PATH=VALUE, e.g. --config.model.width=512; the
 paths are shown by --dry_run. Exit status: 0 done, whatever the verdict; 2 bad input; 3 a trial
 crashed, the rest is recorded; 130 interrupted, and the same command goes on.
 """
 
+import errno
 import itertools
 import logging
 import sys
@@ -43,7 +45,23 @@ flags.DEFINE_bool("report_only", False, "Rebuild the report from the records; ru
 flags.DEFINE_bool(
     "accept_changed_data", False, "Go on although the data changed since; the records say so.", flag_values=OPTIONS
 )
+flags.DEFINE_string(
+    "export", None, "Write each trial's weights to RUN_FOLDER/weights/TRIAL.safetensors.", flag_values=OPTIONS
+)
+flags.DEFINE_enum(
+    "checkpoint",
+    "last",
+    ["last", "best"],
+    "What --export takes: the last checkpoint, or the best of those that were kept.",
+    flag_values=OPTIONS,
+)
 flags.DEFINE_bool("list", False, "List the studies and the data sets.", flag_values=OPTIONS)
+flags.DEFINE_bool(
+    "deterministic",
+    False,
+    "A GPU computes the same bits in every run, more slowly; on a CPU it does anyway.",
+    flag_values=OPTIONS,
+)
 flags.DEFINE_bool("help", False, "Show this text.", short_name="h", flag_values=OPTIONS)
 flags.DEFINE_bool("debug", False, "Show the traceback of an error, and more of what happens.", flag_values=OPTIONS)
 
@@ -99,7 +117,8 @@ def _parse(arguments: Sequence[str]) -> list[tuple[str, str]]:
         raise unknown("flag", f"--{error.flagname}", [f"--{name}" for name in names]) from None
     except flags.IllegalFlagValueError as error:
         flag, _, _ = str(error).removeprefix("flag ").partition(": ")
-        kind = "an integer" if flag.startswith("--seeds") else "true or false"
+        kinds = {"--seeds": "an integer", "--checkpoint": "last or best"}
+        kind = kinds.get(flag.partition("=")[0], "true or false")
         raise BadInput(f"{flag} must be {kind}") from None
     except flags.Error as error:
         raise BadInput(" ".join(str(error).split())) from None
@@ -131,6 +150,17 @@ def _describe(overrides: list[tuple[str, str]], console: Console) -> int:
     return 0
 
 
+def _export(console: Console) -> int:
+    """Write the weights of the study in the folder that the flags name. jax is imported from here on."""
+    if OPTIONS.experiment is not None:
+        raise BadInput("--export writes the weights of a folder and --experiment runs a study: give one of the two")
+    with deferred():
+        from experiments import export
+
+    export.show(export.export(OPTIONS.export, OPTIONS.checkpoint), console)
+    return 0
+
+
 def _run(overrides: list[tuple[str, str]], console: Console) -> int:
     """Run or report the experiment that the flags name. jax is imported from here on."""
     name, arms = OPTIONS.experiment, OPTIONS.arms
@@ -154,9 +184,26 @@ def _run(overrides: list[tuple[str, str]], console: Console) -> int:
         data_dir=OPTIONS.data_dir,
         report_only=OPTIONS.report_only,
         accept_changed_data=OPTIONS.accept_changed_data,
+        deterministic=OPTIONS.deterministic,
         console=console,
     )
     return 3 if result.crashed else 0
+
+
+_REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room") | dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS), "allow it to be written to"
+)
+"""What helps against an error of the operating system while a study runs."""
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in one line."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        if error.errno in _REMEDIES:
+            text += f"; {_REMEDIES[error.errno]}, and the same command goes on from the last checkpoint"
+    return " ".join(text.split())
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -167,6 +214,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     logger = logging.getLogger("paribus")
     logger.setLevel(logging.INFO)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # what Orbax reports there, it also raises
     try:
         overrides = _parse(arguments)
         if OPTIONS.debug:
@@ -180,6 +228,9 @@ def main(arguments: Sequence[str]) -> int:
         if OPTIONS.data is not None:
             with terminable():
                 return _describe(overrides, console)
+        if OPTIONS.export is not None:
+            with terminable():
+                return _export(console)
         if OPTIONS.experiment is None:
             raise BadInput(f"name an experiment: --experiment=NAME, one of {', '.join(plan.study_names())}")
         with terminable():
@@ -187,9 +238,7 @@ def main(arguments: Sequence[str]) -> int:
     except (BadInput, OSError) as error:
         if OPTIONS.is_parsed() and OPTIONS.debug:
             raise
-        errors.print(
-            f"error: {' '.join(str(error).split())}", style="red", highlight=False, markup=False, soft_wrap=True
-        )
+        errors.print(f"error: {_reason(error)}", style="red", highlight=False, markup=False, soft_wrap=True)
         return 2
     except (Interrupted, KeyboardInterrupt):
         errors.print("interrupted; the same command goes on from the last checkpoint", highlight=False)

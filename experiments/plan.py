@@ -159,25 +159,17 @@ def check_against(plan: Plan, path: Path) -> list[dict[str, Any]]:
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
         preset, history = old["preset"], [dict(entry) for entry in old["history"]]
-        arms = {name: _flat(content) for name, content in old["arms"].items()}
+        found = {
+            name: configuration.differences(old["arms"].get(name, new), new)
+            for name, new in ((name, configuration.to_dict(config)) for name, config in plan.configs.items())
+        }
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadInput(f"{path} is damaged; move its folder away or choose another --workdir") from None
-    differences = []
-    if preset != plan.study.preset:
-        differences.append(f"preset {preset} -> {plan.study.preset}")
-    for name, config in plan.configs.items():
-        new = _flat(configuration.to_dict(config))
-        past = arms.get(name, new)
-        for key in dict.fromkeys([*past, *new]):
-            if not key.startswith("execution.") and past.get(key) != new.get(key):
-                differences.append(f"{name}: {key} {past.get(key)} -> {new.get(key)}")
-    if differences:
-        listing = "; ".join(differences[:4]) + ("; ..." if len(differences) > 4 else "")
-        raise BadInput(f"{path.parent} holds another plan ({listing}); choose another --workdir or move it away")
+    changed = [f"preset {preset} -> {plan.study.preset}"] if preset != plan.study.preset else []
+    if any(found.values()):
+        changed.append(configuration.listing(found))
+    if changed:
+        raise BadInput(
+            f"{path.parent} holds another plan ({'; '.join(changed)}); choose another --workdir or move it away"
+        )
     return history
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested sections by path, tuples as the lists that JSON makes of them."""
-    plain = json.loads(json.dumps(values))
-    return {f"{section}.{name}": value for section, content in plain.items() for name, value in content.items()}

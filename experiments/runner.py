@@ -9,6 +9,7 @@ The same from Python as from the command line::
 import collections
 import contextlib
 import dataclasses
+import io
 import json
 import logging
 import shlex
@@ -25,15 +26,17 @@ from experiments import data_changes, report
 from experiments.plan import Plan, check_against, document, load, resolve
 from experiments.progress import StudyProgress, clock
 from models.base import BadInput
-from train import data, devices
-from train.config import Config, Trial, digest, program_key
+from train import data, devices, resumption
+from train.config import Config, Trial, digest
 from train.cost import Cost, cost
 from train.data.task import Task
-from train.loop import SPLITS, Files, Watch, crashed_rows, metric_names, run_population
-from train.packing import group, halves, is_out_of_memory, study_traced_paths
+from train.loop import SPLITS, Files, Watch, metric_names, run_population
+from train.packing import halves, is_out_of_memory, study_traced_paths
 from train.population import Population
 from train.preparation import Preparation
-from train.records import write_atomically
+from train.records import whole_lines, write_atomically
+from train.resumption import Group
+from train.rows import crashed_rows
 from train.signals import Interrupted, Stop
 from train.untrained import data_digest
 
@@ -70,6 +73,7 @@ def run(
     data_dir: str | Path | None = None,
     report_only: bool = False,
     accept_changed_data: bool = False,
+    deterministic: bool = False,
     command: str | None = None,
     console: Console | None = None,
 ) -> Result:
@@ -85,6 +89,7 @@ def run(
         data_dir: where data sets lie, as ``data_dir/<data set>/<file>``.
         report_only: rebuild the report from the records, run nothing.
         accept_changed_data: go on although the data changed since the study began; the records say so.
+        deterministic: a GPU computes the same bits in every run; see :data:`train.devices.DETERMINISTIC`.
         command: the command that the report shows; None for the one that these arguments make.
         console: where progress, table and verdict go; None for standard output.
 
@@ -96,9 +101,9 @@ def run(
     given = overrides.items() if isinstance(overrides, Mapping) else overrides
     pairs = [(path, str(value)) for path, value in given]
     plan = resolve(load(name, preset), seeds=seeds, arms=arms, overrides=pairs)
-    command = command or _command(name, preset, seeds, arms, pairs, workdir, data_dir)
+    command = command or _command(name, preset, seeds, arms, pairs, workdir, data_dir, deterministic)
     folder = Path(workdir) / name
-    devices.prepare()
+    devices.prepare(deterministic=deterministic)
     if report_only:
         return _report(plan, folder, command, console)
     tasks = load_tasks(plan, data_dir)
@@ -111,7 +116,9 @@ def run(
     return dataclasses.replace(result, crashed=crashed)
 
 
-def _command(name: str, preset: str, seeds: Any, arms: Any, pairs: Any, workdir: Any, data_dir: Any) -> str:
+def _command(
+    name: str, preset: str, seeds: Any, arms: Any, pairs: Any, workdir: Any, data_dir: Any, deterministic: bool
+) -> str:
     """The shell command that does the same."""
     words = ["python", "-m", "experiments", f"--experiment={name}", f"--preset={preset}"]
     words += [f"--seeds={seeds}"] if seeds is not None else []
@@ -119,6 +126,7 @@ def _command(name: str, preset: str, seeds: Any, arms: Any, pairs: Any, workdir:
     words += [f"--config.{path}={text}" for path, text in pairs]
     words += [f"--workdir={workdir}"] if str(workdir) != "runs" else []
     words += [f"--data_dir={data_dir}"] if data_dir is not None else []
+    words += ["--deterministic"] if deterministic else []
     return shlex.join(words)
 
 
@@ -191,6 +199,7 @@ def _only_process(folder: Path) -> Iterator[None]:
 def _write_plan(plan: Plan, tasks: Mapping[Config, Task], folder: Path, command: str, accepted: bool) -> None:
     path = folder / "study.json"
     history = check_against(plan, path)
+    resumption.check(plan.trials, resumption.find(folder / "checkpoints"))
     facts = data_changes.data_of(plan, tasks, path)
     changed = data_changes.check(facts, path, accepted=accepted)
     entry = {"command": command, "arms": list(plan.configs), "seeds": plan.study.seeds}
@@ -217,34 +226,35 @@ def _run_populations(
     def work(trials: Sequence[Trial]) -> float:
         return sum(expected[trial.arm].flops_per_step * trial.config.training.steps for trial in trials)
 
-    def make(trials: Sequence[Trial]) -> Population:
-        return Population(trials, traced[program_key(trials[0].config)], tasks[trials[0].config])
+    def make(members: Group) -> Population:
+        return Population(members.trials, members.traced, tasks[members.trials[0].config])
 
-    def run_one(trials: Sequence[Trial], following: Sequence[Trial] | None) -> dict[str, float]:
-        population = preparation.take(trials, following)
-        return run_population(population, files, Watch(progress.advance, lambda: stop.asked))
+    def run_one(members: Group, following: Group | None) -> dict[str, float]:
+        population = preparation.take(members, following)
+        return run_population(population, files, Watch(progress.advance, lambda: stop.asked), origin=members.origin)
 
     crashed = 0
     seconds: dict[str, float] = {}
     begin = time.perf_counter()
-    queue = collections.deque(group(left))
+    queue = collections.deque(resumption.groups(left, resumption.find(folder / "checkpoints"), traced))
     preparation = Preparation(make)
     with contextlib.closing(preparation), StudyProgress(work(plan.trials), console) as progress:
         progress.skip(work(plan.trials) - work(left))
         while queue:
-            trials = queue.popleft()
+            members = queue.popleft()
+            trials = members.trials
             if stop.asked:
                 raise Interrupted
             progress.begin(_title(trials), expected[trials[0].arm].flops_per_step)
             try:
-                spent = run_one(trials, queue[0] if queue else None)
+                spent = run_one(members, queue[0] if queue else None)
                 seconds = {key: seconds.get(key, 0.0) + value for key, value in spent.items()}
             except (Interrupted, BadInput, OSError):
                 raise
             except Exception as error:
                 if is_out_of_memory(error) and len(trials) > 1:
                     logger.warning("%s: %s; half of them at a time", _title(trials), _one_line(error))
-                    queue.extendleft(reversed(halves(trials)))
+                    queue.extendleft(members._replace(trials=half) for half in reversed(halves(trials)))
                     continue
                 logger.exception("%s crashed; the others go on", _title(trials))
                 files.trials.put(crashed_rows(trials, error), key="trial")
@@ -333,6 +343,6 @@ def _untrained(plan: Plan, folder: Path) -> pd.DataFrame | None:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """A table of the records. Names stay text: a hash may look like a number, an arm be called ``none``."""
+    """The whole rows of a table. Names stay text: a hash may look like a number, an arm be called ``none``."""
     names = dict.fromkeys(("trial", "arm", "config_hash", "data_hash", "code_version"), str)
-    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=["", "nan"])
+    return pd.read_csv(io.BytesIO(whole_lines(path)), dtype=names, keep_default_na=False, na_values=["", "nan"])

@@ -283,6 +283,45 @@ def to_json(config: Config) -> str:
     return json.dumps(to_dict(config), allow_nan=False)
 
 
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """How two configurations differ in what a trial computes: ``path old -> new`` for each field that does.
+
+    Where a section has another name, the name alone says so: its fields are others anyway. How trials run
+    (``execution``) is no difference.
+
+    Args:
+        old: a configuration as :func:`to_dict` gives it, or JSON made of that.
+        new: the same.
+    """
+    past, present = (json.loads(json.dumps(config)) for config in (old, new))
+    result = []
+    for section in dict.fromkeys([*past, *present]):
+        before, after = past.get(section, {}), present.get(section, {})
+        renamed = before.get("name") != after.get("name")
+        for field in ["name"] if renamed else dict.fromkeys([*before, *after]):
+            if section != "execution" and before.get(field, "absent") != after.get(field, "absent"):
+                result.append(f"{section}.{field} {before.get(field, 'absent')} -> {after.get(field, 'absent')}")
+    return result
+
+
+def listing(differences: Mapping[str, Sequence[str]], *, most: int = 6) -> str:
+    """Differences of several configurations in one line, each once, with the names of those that it is found in.
+
+    Args:
+        differences: those of each, by its name.
+        most: how many are spelled out.
+    """
+    owners: dict[str, list[str]] = {}
+    for name, lines in differences.items():
+        for line in lines:
+            owners.setdefault(line, []).append(name)
+    shown = [
+        f"{line} in {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        for line, names in list(owners.items())[:most]
+    ]
+    return "; ".join([*shown, *([f"and {len(owners) - most} more"] if len(owners) > most else [])])
+
+
 def digest(config: Config) -> str:
     """Twelve hexadecimal digits that name what a trial computes: all of it but ``execution``."""
     content = {key: value for key, value in to_dict(config).items() if key != "execution"}

@@ -19,16 +19,56 @@ XLA on a CPU allocates its temporaries in every call; without this a small Trans
 a third of its time in page faults."""
 
 
-def prepare() -> None:
-    """Set up this process; call it before the first array is made. Does no harm when called again."""
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+"""XLA's flag that "guarantees run-to-run determinism on GPU": it leaves out operations that have only a
+nondeterministic form, and the choice among kernels by measurement."""
+
+
+def prepare(*, deterministic: bool = False) -> None:
+    """Set up this process; call it before the first array is made. Does no harm when called again.
+
+    Args:
+        deterministic: a GPU is to compute the same bits in every run.
+
+    Raises:
+        BadInput: jax runs already without being deterministic, or the user's ``XLA_FLAGS`` forbid it.
+    """
     _keep_freed_memory()
+    runs = False
     try:
         jax.config.update(
             "jax_num_cpu_devices", len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
         )
     except RuntimeError:
         logger.debug("jax is running already; its devices stay as they are")
+        runs = True
+    if deterministic:
+        _be_deterministic(runs)
     _cache_compilations()
+    if deterministic and jax.default_backend() == "cpu":
+        logger.info("--deterministic: nothing is needed on a CPU, which computes the same bits in every run anyway")
+
+
+def _be_deterministic(runs: bool) -> None:
+    """Add the flag to ``XLA_FLAGS``, which the records show; jaxlib reads it once, when it starts.
+
+    Args:
+        runs: whether jax runs already.
+
+    Raises:
+        BadInput: it is too late, or the user's own flags do not allow it.
+    """
+    name = DETERMINISTIC.partition("=")[0]
+    given = os.environ.get("XLA_FLAGS", "").split()
+    if given and not given[0].startswith("-"):
+        raise BadInput(f"XLA_FLAGS={given[0]!r} is a file; write {DETERMINISTIC} into it in place of --deterministic")
+    own = [flag for flag in given if flag.partition("=")[0] == name]
+    if own and own[-1].partition("=")[2].lower() not in ("", "true", "1"):
+        raise BadInput(f"--deterministic contradicts XLA_FLAGS={own[-1]}; leave one of the two out")
+    if not own:
+        if runs:
+            raise BadInput("--deterministic comes too late: jax runs already; start a new process")
+        os.environ["XLA_FLAGS"] = " ".join([*given, DETERMINISTIC])
 
 
 def _keep_freed_memory() -> None:

@@ -53,7 +53,7 @@ class Evaluation(NamedTuple):
     def of(self, lane: int) -> dict[str, np.ndarray]:
         """The sums of one lane in float64."""
         return {
-            name: np.asarray(value[lane], np.float64) + np.asarray(self.rests[name][lane], np.float64)
+            name: np.asarray(np.float64(value[lane]) + np.float64(self.rests[name][lane]))
             for name, value in self.sums.items()
         }
 

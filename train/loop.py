@@ -23,14 +23,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from train import provenance, untrained
-from train.checkpoints import Checkpoints
+from train import provenance, resumption, untrained
 from train.config import Trial, digest, to_json, values
 from train.cost import cost
 from train.data.task import Arrays, FinalEvaluation, Task
 from train.population import Population
 from train.records import Table
+from train.rows import confusion_rows
 from train.signals import Interrupted
+
+CHECKPOINT_SHARE = 0.02
+"""Share of the time that checkpoints take at the most, by waiting longer after one that took long."""
 
 CHUNK_SECONDS = 0.5
 """Aim for the duration of one dispatch: long beside its overhead, short beside a person's patience."""
@@ -113,8 +116,16 @@ class Files:
         return {(row["trial"], row["config_hash"]) for row in rows if row["status"] != "crashed"}
 
 
-def run_population(population: Population, files: Files, watch: Watch) -> dict[str, float]:
+def run_population(
+    population: Population, files: Files, watch: Watch, *, origin: Path | None = None
+) -> dict[str, float]:
     """Train and evaluate the trials of a population, from where they stopped, and record them.
+
+    Args:
+        population: the trials.
+        files: where records and checkpoints go.
+        watch: what is told and asked.
+        origin: folder of the checkpoints to begin from, where the population has none of its own.
 
     Returns:
         seconds by what they went into: compile, step, evaluate, checkpoint, and input, in which the devices waited for
@@ -128,7 +139,7 @@ def run_population(population: Population, files: Files, watch: Watch) -> dict[s
     with contextlib.closing(population.splits):
         population.compile()
         population.check_memory()
-        run = _Run(population, files, watch)
+        run = _Run(population, files, watch, origin)
         with contextlib.closing(run.checkpoints):
             run.train()
             run.finish()
@@ -138,24 +149,25 @@ def run_population(population: Population, files: Files, watch: Watch) -> dict[s
 class _Run:
     """One population on its way through the loop."""
 
-    def __init__(self, population: Population, files: Files, watch: Watch) -> None:
+    def __init__(self, population: Population, files: Files, watch: Watch, origin: Path | None) -> None:
         self.population, self.files, self.watch = population, files, watch
-        self.checkpoints = Checkpoints(files.checkpoints(population))
+        self.checkpoints = resumption.opened(files.checkpoints(population), population)
         self.seconds = {"step": 0.0, "evaluate": 0.0, "checkpoint": 0.0, "input": 0.0}
         self.trained_seconds = 0.0
         self.training = population.config.training
         self.chunk = 4
         self.in_flight: collections.deque[tuple[str, float, int, Any, Callable[[Any], None]]] = collections.deque()
         self.ready = time.perf_counter()
-        self.saved = time.perf_counter()
-        self._restore()
+        self.saved, self.save_seconds = time.perf_counter(), 0.0
+        self.scores: dict[str, float] = {}
+        self._restore(origin)
 
-    def _restore(self) -> None:
+    def _restore(self, origin: Path | None) -> None:
         """Begin at the newest whole checkpoint, or at step 0; drop the rows beyond it."""
         self.population.splits.has_input(self.checkpoints.latest())  # which begins to read
         self.population.splits.request("validation", self.population.task.validation.arrays)
         self.states = self.population.init()
-        restored = self.checkpoints.restore(self.states)
+        restored = resumption.restored(self.checkpoints, origin, self.states)
         self.step = -1
         if restored is not None:
             self.step = restored.step
@@ -182,7 +194,7 @@ class _Run:
             dispatched = time.perf_counter()
             self.states, pulse = self.population.advance(self.states, self.step, stop)
             self._submit("step", dispatched, stop - self.step, pulse, lambda _: None)
-            self.step = stop
+            self.step, self.scores = stop, {}
             if stop == boundary:
                 self._evaluate()
             self._wait(leave=1)
@@ -221,17 +233,28 @@ class _Run:
     def _save_if_due(self) -> None:
         interrupted = self.watch.interrupted()
         patience = self.population.config.execution.checkpoint_seconds
-        if interrupted or time.perf_counter() - self.saved >= patience:
+        if patience:
+            patience = max(patience, self.save_seconds / CHECKPOINT_SHARE)
+        if interrupted or self._is_best() or time.perf_counter() - self.saved >= patience:
             self._wait(leave=0)
             self._save()
         if interrupted:
             raise Interrupted
 
+    def _is_best(self) -> bool:
+        """Whether some trial is now at its best, where such checkpoints are to be kept."""
+        if not self.checkpoints.best or self.step % self.training.evaluate_every:
+            return False
+        self._wait(leave=0)  # for what the evaluation finds
+        return self.checkpoints.would_keep(self.step, self.scores)
+
     def _save(self) -> None:
         start = time.perf_counter()
-        self.checkpoints.save(self.step, self.states, {"train_seconds": self.trained_seconds})
+        facts = {"train_seconds": self.trained_seconds, **resumption.facts(self.population)}
+        self.checkpoints.save(self.step, self.states, facts, self.scores)
         self.saved = self.ready = time.perf_counter()
-        self.seconds["checkpoint"] += self.saved - start
+        self.save_seconds = self.saved - start
+        self.seconds["checkpoint"] += self.save_seconds
 
     def _submit(self, kind: str, dispatched: float, steps: int, marker: Any, then: Callable[[Any], None]) -> None:
         """Note work that the device was given at time ``dispatched``, and what to do once it is done."""
@@ -294,6 +317,8 @@ class _Run:
             row["train_loss"] = float(evaluation.loss_sum[lane]) / since if step else ""
             rows.append(row | self._metrics("validation", evaluation, lane) | self._origin(trial))
         self.files.curves.append(rows)
+        if step == self.step:
+            self.scores = {row["trial"]: row[f"validation_{self.population.task.objective.metrics[0]}"] for row in rows}
 
     def finish(self) -> None:
         """The final evaluation, and a row for each trial; all of them at once."""
@@ -328,7 +353,7 @@ class _Run:
             row |= values(trial.config)
             rows.append(row | self._origin(trial))
             if diverged < 0 and "confusion" in test.sums:
-                confusion += _confusion_rows(trial, test.of(lane)["confusion"], task.classes)
+                confusion += confusion_rows(trial, test.of(lane)["confusion"], task.classes)
         if confusion:
             self.files.confusion.put(confusion, key="trial")
         self.files.trials.put(rows, key="trial")
@@ -361,36 +386,3 @@ class _Run:
             **facts,
             "config": to_json(trial.config),
         }
-
-
-def _confusion_rows(trial: Trial, matrix: Any, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each pair of true and predicted class that occurs on the test split, with names where they have any."""
-    counts = np.asarray(matrix)
-    return [
-        {
-            "trial": trial.id,
-            "true": int(true),
-            "predicted": int(predicted),
-            **({"true_name": classes[true], "predicted_name": classes[predicted]} if classes else {}),
-            "count": int(counts[true, predicted]),
-        }
-        for true, predicted in np.argwhere(counts > 0)
-    ]
-
-
-def crashed_rows(trials: Sequence[Trial], error: BaseException) -> list[dict[str, Any]]:
-    """Rows for trials whose population crashed: they stay in the table, with what went wrong."""
-    return [
-        {
-            "trial": trial.id,
-            "arm": trial.arm,
-            "seed": trial.seed,
-            "status": "crashed",
-            **values(trial.config),
-            "config_hash": digest(trial.config),
-            **provenance.collect(),
-            "error": " ".join(str(error).split())[:500] or type(error).__name__,
-            "config": to_json(trial.config),
-        }
-        for trial in trials
-    ]

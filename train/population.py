@@ -313,8 +313,9 @@ class Population:
         self._evaluate(states, split, arrays, Evaluation(sums, sums, None, None), source, 0, 0, True)
 
     def place(self, states: State) -> State:
-        """States from host memory, laid out over the devices."""
-        return jax.device_put(states, self._split)
+        """States of the trials from host memory, laid out over the devices; padding takes those of the first."""
+        rows = np.where(np.arange(len(self.lanes.seed)) < len(self.trials), np.arange(len(self.lanes.seed)), 0)
+        return jax.device_put(jax.tree.map(lambda leaf: leaf[rows], states), self._split)
 
     def _program(
         self,

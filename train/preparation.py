@@ -2,34 +2,34 @@
 
 import concurrent.futures
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from train.config import Trial
 from train.population import Population
+from train.resumption import Group
 
 
 class Preparation:
     """Makes populations in a thread of its own; XLA compiles without Python's lock.
 
     Args:
-        make: a population of trials that belong together.
+        make: the population of a group.
 
     Attributes:
         seconds: for which :meth:`take` had to wait.
     """
 
-    def __init__(self, make: Callable[[Sequence[Trial]], Population]) -> None:
+    def __init__(self, make: Callable[[Group], Population]) -> None:
         self.seconds = 0.0
         self._make = make
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "preparation")
-        self._ahead: tuple[Sequence[Trial], concurrent.futures.Future[Population]] | None = None
+        self._ahead: tuple[Group, concurrent.futures.Future[Population]] | None = None
 
-    def take(self, trials: Sequence[Trial], following: Sequence[Trial] | None) -> Population:
-        """A compiled population of these trials.
+    def take(self, members: Group, following: Group | None) -> Population:
+        """The compiled population of this group.
 
         Args:
-            trials: of one population.
-            following: the trials that will be taken next, if there are any; their population is begun.
+            members: whose it is.
+            following: the group that will be taken next, if there is one; its population is begun.
 
         Raises:
             Exception: whatever went wrong in making it.
@@ -37,15 +37,15 @@ class Preparation:
         begin = time.perf_counter()
         ahead, self._ahead = self._ahead, None
         try:
-            found = ahead[1] if ahead and ahead[0] == trials else self._thread.submit(self._prepared, trials)
+            found = ahead[1] if ahead and ahead[0] == members else self._thread.submit(self._prepared, members)
             return found.result()
         finally:
             self.seconds += time.perf_counter() - begin
             if following is not None:
                 self._ahead = following, self._thread.submit(self._prepared, following)
 
-    def _prepared(self, trials: Sequence[Trial]) -> Population:
-        population = self._make(trials)
+    def _prepared(self, members: Group) -> Population:
+        population = self._make(members)
         population.compile()
         return population
 

@@ -1,27 +1,55 @@
 """Records: append-only tables that survive a crash, one row a trial and one row an evaluation.
 
-A row is written whole and flushed to the disk before anything relies on it. A line that a crash
-left unfinished is cut off when the table is opened again. Reading needs no Paribus: it is CSV.
+A row is written whole and flushed to the disk before anything relies on it. Where that fails, the file is cut back
+to what it was; a line that a crash left unfinished is cut off when the table is opened again, and never read.
+Reading needs no Paribus: it is CSV.
 """
 
+import contextlib
 import csv
 import io
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from models.base import BadInput
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step: a reader finds the old content or the new, never a part."""
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Give an error of the operating system the path of the file, where it has none: one of writing has not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace a file in one step: a reader finds the old content or the new, never a part.
+
+    Raises:
+        OSError: the disk is full or the like; the old content stays.
+    """
     temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with _naming(path), temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def whole_lines(path: Path) -> bytes:
+    """The content of a table but for a last line that a crash left unfinished."""
+    content = path.read_bytes()
+    return content[: content.rfind(b"\n") + 1]
 
 
 class Table:
@@ -46,8 +74,7 @@ class Table:
 
     def _mend(self) -> None:
         """Cut off what a crash left unfinished, and check that the columns are the expected ones."""
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
+        whole = whole_lines(self.path)
         header = next(csv.reader([whole.split(b"\n", 1)[0].decode(errors="replace")]), [])
         is_ours = tuple(header) == self.columns
         can_widen = self.optional is not None and set(self.columns) - set(self.optional) <= set(header)
@@ -56,7 +83,7 @@ class Table:
                 f"{self.path} has other columns than this version writes; choose another --workdir "
                 "or move the folder away"
             )
-        if len(whole) < len(content):
+        if len(whole) < self.path.stat().st_size:
             os.truncate(self.path, len(whole))
         if whole and not is_ours:
             self._widen(header)
@@ -89,14 +116,20 @@ class Table:
 
         Raises:
             ValueError: a row has a column that the table has not.
+            OSError: the disk is full or the like; the table is what it was.
         """
         if not rows:
             return
-        empty = not self.path.exists() or self.path.stat().st_size == 0
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            file.write(self._text(rows, header=empty))
-            file.flush()
-            os.fsync(file.fileno())
+        before = self.path.stat().st_size if self.path.exists() else 0
+        content = memoryview(self._text(rows, header=before == 0).encode())
+        with _naming(self.path), self.path.open("ab", buffering=0) as file:
+            try:
+                while content:
+                    content = content[file.write(content) :]
+                os.fsync(file.fileno())
+            except OSError:
+                os.truncate(self.path, before)
+                raise
 
     def put(self, rows: Sequence[Mapping[str, Any]], *, key: str) -> None:
         """Add rows in place of those with the same ``key``; after a crash all of them are there, or none."""

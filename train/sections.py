@@ -262,7 +262,12 @@ class Execution(Configuration):
             for the family and the backend.
         spread: lanes are spread over all devices (on a CPU: over the cores), or kept on one.
         max_lanes: trials in one population at the most.
-        checkpoint_seconds: the least time between two checkpoints of a population.
+        checkpoint_seconds: the least time between two checkpoints of a population; longer where they take long, so
+            that they cost 2% of the time at the most. 0: as often as possible.
+        keep_newest: this many of the newest checkpoints are kept; with two, one may be damaged.
+        keep_best: for each trial, this many checkpoints are kept, too, at which the first metric on the validation
+            split (its loss or squared error) was least. There is then a checkpoint at each evaluation that
+            finds such a value, whatever ``checkpoint_seconds``. 0: none, and evaluations are not waited for.
         stream_above_gib: a split of more gibibytes (2^30 bytes) stays on the host, in memory or in memory-mapped
             files, and its batches are brought to the devices while these compute.
         input_workers: processes that read the training split where it is streamed from memory-mapped files;
@@ -273,5 +278,7 @@ class Execution(Configuration):
     spread: Annotated[bool, Static()] = True
     max_lanes: Annotated[int, Static(ge=1)] = 64
     checkpoint_seconds: Annotated[float, Static(ge=0)] = 20.0
+    keep_newest: Annotated[int, Static(ge=1)] = 2
+    keep_best: Annotated[int, Static(ge=0)] = 0
     stream_above_gib: Annotated[float, Static(ge=0)] = 1.0
     input_workers: Annotated[int, Static(ge=0)] = 0

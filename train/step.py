@@ -111,7 +111,7 @@ def make_step(config: Config, shapes: Shapes, objective: Objective, decoding: De
     _check(config, shapes, objective)
     model: Model = models.build(config.model, shapes, compute_dtype=config.training.compute_dtype)
     return Step(
-        init=_make_init(config, shapes, model),
+        init=initial_state(config, shapes, model),
         train=_make_train(config, shapes, objective, model),
         **_make_evaluation(config, objective, decoding, model),
     )
@@ -132,7 +132,9 @@ def _check(config: Config, shapes: Shapes, objective: Objective) -> None:
     mup.check(config)
 
 
-def _make_init(config: Config, shapes: Shapes, model: Model) -> Callable[..., State]:
+def initial_state(config: Config, shapes: Shapes, model: Model) -> Callable[..., State]:
+    """The function ``init`` of :class:`Step`."""
+
     def init(
         seed: Array, hyperparameters: Hyperparameters, batch: Batch, initial: Mapping[str, Any] | None = None
     ) -> State:
@@ -228,18 +230,33 @@ def _make_train(config: Config, shapes: Shapes, objective: Objective, model: Mod
     return train
 
 
+def _present(config: Config, state: State, hyperparameters: Hyperparameters) -> dict[str, PyTree]:
+    """What an evaluation takes of a state while it trains."""
+    params = optimization.evaluation_params(config, hyperparameters, state.optimizer, state.params)
+    values = hyperparameters.get("regularisation", {})
+    params, batch_stats = regularisers.averaged(state.average, params, state.batch_stats, values)
+    return {"params": params, "batch_stats": batch_stats}
+
+
+def evaluated_variables(config: Config) -> Callable[[State, Hyperparameters], dict[str, PyTree]]:
+    """The function ``evaluated`` of :class:`Step`."""
+
+    def evaluated(state: State, hyperparameters: Hyperparameters) -> dict[str, PyTree]:
+        variables = _present(config, state, hyperparameters)
+        return early_stopping.kept(state.stopping, variables) if state.stopping else variables
+
+    return evaluated
+
+
+def conclude(state: State) -> State:
+    """The function of that name of :class:`Step`."""
+    return state._replace(stopping=early_stopping.conclude(state.stopping)) if state.stopping else state
+
+
 def _make_evaluation(
     config: Config, objective: Objective, decoding: Decoding | None, model: Model
 ) -> dict[str, Callable[..., Any]]:
-    def present(state: State, hyperparameters: Hyperparameters) -> dict[str, PyTree]:
-        params = optimization.evaluation_params(config, hyperparameters, state.optimizer, state.params)
-        values = hyperparameters.get("regularisation", {})
-        params, batch_stats = regularisers.averaged(state.average, params, state.batch_stats, values)
-        return {"params": params, "batch_stats": batch_stats}
-
-    def evaluated(state: State, hyperparameters: Hyperparameters) -> dict[str, PyTree]:
-        variables = present(state, hyperparameters)
-        return early_stopping.kept(state.stopping, variables) if state.stopping else variables
+    evaluated = evaluated_variables(config)
 
     def observe(state: State, hyperparameters: Hyperparameters, value: Array, step: Any) -> State:
         if not state.stopping:
@@ -249,15 +266,12 @@ def _make_evaluation(
             stopping=early_stopping.observe(
                 state.stopping,
                 value,
-                present(state, hyperparameters),
+                _present(config, state, hyperparameters),
                 step,
                 patience=values["early_stopping_patience"],
                 improvement=values["early_stopping_improvement"],
             )
         )
-
-    def conclude(state: State) -> State:
-        return state._replace(stopping=early_stopping.conclude(state.stopping)) if state.stopping else state
 
     def measure(state: State, hyperparameters: Hyperparameters, batch: Batch) -> dict[str, Array]:
         outputs, _ = model.apply(

@@ -162,11 +162,11 @@ def test_another_plan_in_the_same_place_is_refused_with_the_differences(tmp_path
     with pytest.raises(BadInput) as error:
         plan.check_against(plan.resolve(study(), overrides=[("training.steps", "9")]), tmp_path / "study.json")
     message = str(error.value)
-    assert "plain: training.steps 4 -> 9; wide: training.steps 4 -> 9" in message
+    assert "holds another plan (training.steps 4 -> 9 in plain, wide, slow and 1 more)" in message
     assert "choose another --workdir" in message
     assert "\n" not in message
     other = dataclasses.replace(study(), preset="cpu")
     with pytest.raises(BadInput, match="preset smoke -> cpu"):
         plan.check_against(plan.resolve(other), tmp_path / "study.json")
-    with pytest.raises(BadInput, match=r"plain: model\.name mlp -> cnn"):
+    with pytest.raises(BadInput, match=r"\(model\.name mlp -> cnn in plain\)"):
         plan.check_against(plan.resolve(study(), overrides=[("model.name", "cnn")], arms=[]), tmp_path / "study.json")

@@ -17,6 +17,7 @@ from experiments import runner
 from experiments.study import About, Metric, Study
 from models import mlp
 from models.base import BadInput
+from train import weights
 from train.config import Config, Training
 from train.data import digits
 from train.optimizers import sgd
@@ -159,6 +160,53 @@ def test_an_arm_with_fields_of_its_own_may_come_later(run, tmp_path, monkeypatch
 
 
 @pytest.mark.usefixtures("plain_report")
+@pytest.mark.usefixtures("plain_report")
+def test_weights_are_exported_and_a_folder_without_a_plan_is_still_known(run, tmp_path, capsys):
+    from experiments.__main__ import main
+
+    run(arms=["wide"], overrides={"execution.keep_best": 1})
+    for which in ("last", "best"):
+        assert main([f"--export={tmp_path / 'tiny'}", f"--checkpoint={which}"]) == 0
+        printed = capsys.readouterr().out
+        assert "wide-s1.safetensors" in printed
+        assert "validation_loss" in printed
+    names = ["plain-s0", "plain-s1", "wide-s0", "wide-s1"]
+    found = [weights.read(path) for path in sorted((tmp_path / "tiny" / "weights").iterdir())]
+    assert [each.facts["trial"] for each in found] == names
+    trials = table(tmp_path, "trials.csv").set_index("trial")
+    for each in found:
+        row = trials.loc[each.facts["trial"]]
+        assert json.loads(row["config"]) == each.facts["config"]
+        assert sum(leaf.size for leaf in jax.tree.leaves(each.variables)) == row["parameters"]
+        curve = table(tmp_path, "curves.csv").query(f"trial == {each.facts['trial']!r} and step > 0")
+        assert each.facts["score"] == pytest.approx(curve["validation_loss"].min(), rel=1e-9)
+    # The records and the plan are gone; what the checkpoints say of themselves is enough to refuse another plan.
+    for path in (tmp_path / "tiny").glob("*.*"):
+        path.unlink()
+    with pytest.raises(BadInput, match=r"another configuration \(model.width 8 -> 9 in plain-s0, plain-s1\)"):
+        run(arms=["wide"], overrides={"model.width": 9})
+    assert not (tmp_path / "tiny" / "study.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["--export=absent"], "export='absent' is not a folder"),
+        (["--export=."], "export='.' has no checkpoints to take them from"),
+        (["--export=.", "--checkpoint=best"], "keep some with --config.execution.keep_best=1"),
+        (["--export=.", "--checkpoint=first"], "--checkpoint=first must be last or best"),
+        (["--export=.", "--experiment=char_lm"], "give one of the two"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(arguments, answer, tmp_path, monkeypatch, capsys):
+    from experiments.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert answer in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_overrides_may_be_values(run):
     result = run(arms=[], seeds=1, overrides={"model.width": 5, "optimizer.learning_rate": 0.5})
     config = json.loads(result.trials["config"][0])

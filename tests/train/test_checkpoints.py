@@ -15,6 +15,10 @@ from train.checkpoints import Checkpoints, digest
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. None:pytest.PytestUnraisableExceptionWarning")
 
 
+LANES = ("a", "b")
+OWN = {"lanes": ["a", "b"], "scores": {}}  # what a checkpoint says of its own accord
+
+
 class Tree(NamedTuple):
     params: Any
     count: Any
@@ -38,7 +42,7 @@ def assert_same_bits(ours, theirs):
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    opened = Checkpoints(tmp_path / "some" / "folder")
+    opened = Checkpoints(tmp_path / "some" / "folder", LANES)
     yield opened
     opened.close()
 
@@ -56,13 +60,13 @@ def test_there_is_none_in_the_beginning(checkpoints):
 def test_a_checkpoint_comes_back_bit_for_bit(checkpoints):
     checkpoints.save(7, jax.device_put(draw(7)), {"train_seconds": 1.25})
     again = checkpoints.restore(jax.eval_shape(lambda: draw(0)))
-    assert (again.step, again.facts) == (7, {"train_seconds": 1.25})
+    assert (again.step, again.facts) == (7, {"train_seconds": 1.25} | OWN)
     assert_same_bits(again.states, draw(7))
 
 
 def test_another_process_reads_what_one_has_written(checkpoints):
     checkpoints.save(3, draw(3), {})
-    other = Checkpoints(checkpoints.folder)
+    other = Checkpoints(checkpoints.folder, LANES)
     assert_same_bits(other.restore(draw(0)).states, draw(3))
     other.close()
 
@@ -74,11 +78,76 @@ def test_the_newest_two_are_kept(checkpoints):
     assert checkpoints.restore(draw(0)).step == 9
 
 
+def kept(checkpoints):
+    return sorted(int(path.name) for path in checkpoints.folder.iterdir() if path.name.isdigit())
+
+
+def test_each_trials_best_are_kept_beside_the_newest(tmp_path):
+    """Scores as a NumPy table; what should be kept, by sorting its columns."""
+    table = np.random.default_rng(0).normal(size=(12, 2))
+    table[3, 0], table[4, 1] = np.nan, np.inf  # a trial that has diverged has no best
+    opened = Checkpoints(tmp_path / "best", LANES, newest=3, best=2)
+    for step, row in enumerate(table):
+        scores = dict(zip(LANES, row.tolist(), strict=True))
+        ranks = [np.sum(table[:step, lane] < row[lane]) for lane in range(2) if np.isfinite(row[lane])]
+        assert opened.would_keep(step, scores) == (min(ranks) < 2)
+        opened.save(step, draw(step), {}, scores)
+        ranked = np.argsort(np.where(np.isfinite(table[: step + 1]), table[: step + 1], 99), axis=0)
+        assert kept(opened) == sorted({*range(step + 1)[-3:], *ranked[:2].ravel().tolist()})
+        if step == 6:  # another process goes on
+            opened.close()
+            opened = Checkpoints(opened.folder, LANES, newest=3, best=2)
+    assert opened.scores(11) == dict(zip(LANES, table[11].tolist(), strict=True))
+    opened.close()
+
+
+def test_a_checkpoint_without_scores_is_kept_for_its_age_alone(tmp_path):
+    opened = Checkpoints(tmp_path / "best", LANES, newest=1, best=1)
+    for step, scores in enumerate([{}, {"a": 1.0}, {}, {"a": 2.0, "b": 9.0}, {}, {}]):
+        opened.save(step, draw(step), {}, scores)
+    assert kept(opened) == [1, 3, 5]
+    assert not opened.would_keep(6, {})
+    opened.close()
+
+
+def test_lanes_of_padding_are_not_saved_and_others_come_in_any_order(checkpoints):
+    padded = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf[:1], leaf[:1]]), draw(3))
+    checkpoints.save(3, padded, {})
+    assert_same_bits(checkpoints.restore(padded).states, draw(3))
+    assert_same_bits(
+        checkpoints.restore(draw(0), ["b"]).states, jax.tree.map(lambda leaf: np.asarray(leaf)[1:], draw(3))
+    )
+    assert_same_bits(
+        checkpoints.restore(draw(0), ["b", "a"]).states, jax.tree.map(lambda leaf: np.asarray(leaf)[::-1], draw(3))
+    )
+
+
+def test_what_a_broken_off_save_left_is_removed_by_the_next(checkpoints):
+    checkpoints.save(1, draw(1), {})
+    (checkpoints.folder / "2.orbax-checkpoint-tmp-7" / "states").mkdir(parents=True)
+    (checkpoints.folder / "mine").mkdir()
+    opened = Checkpoints(checkpoints.folder, LANES)
+    assert opened.steps() == [1]
+    opened.save(2, draw(2), {})
+    assert sorted(path.name for path in opened.folder.iterdir()) == ["1", "2", "mine"]
+    assert_same_bits(opened.restore(draw(0)).states, draw(2))
+    opened.close()
+
+
+def test_what_is_said_of_a_checkpoint_is_protected_too(checkpoints, caplog):
+    for step in (1, 2):
+        checkpoints.save(step, draw(step), {"rate": 0.25})
+    (path,) = [path for path in (checkpoints.folder / "2" / "facts").iterdir() if b"rate" in path.read_bytes()]
+    path.write_bytes(path.read_bytes().replace(b"0.25", b"0.75"))
+    assert checkpoints.restore(draw(0)).step == 1
+    assert "do not match their digest" in caplog.text
+
+
 def test_saving_a_step_again_changes_nothing(checkpoints):
     checkpoints.save(4, draw(4), {"train_seconds": 1.0})
     checkpoints.save(4, draw(5), {"train_seconds": 2.0})
     again = checkpoints.restore(draw(0))
-    assert again.facts == {"train_seconds": 1.0}
+    assert again.facts == {"train_seconds": 1.0} | OWN
     assert_same_bits(again.states, draw(4))
 
 
@@ -107,10 +176,10 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(damage, checkpoi
         checkpoints.save(step, draw(step), {"train_seconds": float(step)})
     damage(files(checkpoints.folder, 20)[0])
     checkpoints.close()
-    opened = Checkpoints(checkpoints.folder)
+    opened = Checkpoints(checkpoints.folder, LANES)
     with caplog.at_level(logging.WARNING, "paribus"):
         again = opened.restore(draw(0))
-    assert (again.step, again.facts) == (10, {"train_seconds": 10.0})
+    assert (again.step, again.facts["train_seconds"]) == (10, 10.0)
     assert_same_bits(again.states, draw(10))
     warnings = [record.getMessage() for record in caplog.records if record.name == "paribus"]
     assert len(warnings) == 1
@@ -149,11 +218,11 @@ def test_any_damaged_file_is_noticed_or_does_no_harm(checkpoints):
 def test_a_checkpoint_that_this_machine_cannot_read_stays(error, checkpoints, monkeypatch):
     checkpoints.save(10, draw(10), {})
 
-    def fail(step, like):
+    def fail(step, like, lanes):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_read", fail)
+        patch.setattr(checkpoints, "read", fail)
         with pytest.raises(type(error)):
             checkpoints.restore(draw(0))
     assert checkpoints.restore(draw(0)).step == 10
@@ -196,6 +265,8 @@ def test_the_digest_sees_names_types_shapes_and_contents():
         {"a": array, "b": array[:0]},
         {},
     ]
-    assert len({digest(variant) for variant in variants}) == len(variants)
-    assert digest({"a": array, "b": array}) == digest({"b": array, "a": array})
-    assert digest({"a": np.arange(12, dtype=np.float32)[::2]}) == digest({"a": np.arange(0, 12, 2, dtype=np.float32)})
+    assert len({digest(variant, {}) for variant in variants}) == len(variants)
+    assert digest({"a": array, "b": array}, {}) == digest({"b": array, "a": array}, {})
+    assert digest({"a": np.arange(12.0)[::2]}, {}) == digest({"a": np.arange(0, 12, 2.0)}, {})
+    assert digest({"a": array}, {"x": 1, "y": 2}) == digest({"a": array}, {"y": 2, "x": 1})
+    assert digest({"a": array}, {"x": 1}) != digest({"a": array}, {"x": 2})

@@ -20,9 +20,11 @@ from train.config import (
     Config,
     Trial,
     bind,
+    differences,
     digest,
     from_dict,
     leaves,
+    listing,
     parse_overrides,
     paths,
     program_key,
@@ -355,3 +357,28 @@ def test_a_trial_is_named_by_arm_and_seed():
 def test_configurations_need_no_jax():
     code = "import sys, train.config as c, models.base; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+def test_differences_name_the_fields_old_and_new(base):
+    old = to_dict(base)
+    assert differences(old, old) == []
+    new = to_dict(replace(base, {"training.steps": 7, "execution.max_lanes": 3}))
+    assert differences(old, new) == [f"training.steps {base.training.steps} -> 7"]
+    renamed = to_dict(replace(base, {"model.name": "cnn"}))
+    assert differences(old, renamed) == ["model.name mlp -> cnn"]
+    # A version without a field, or without a section.
+    older = {**old, "training": {name: value for name, value in old["training"].items() if name != "accumulation"}}
+    assert differences(older, old) == ["training.accumulation absent -> 1"]
+    del older["augmentation"]
+    assert "augmentation.mixup_alpha absent -> 0.0" in differences(older, old)
+    listed = differences(json.loads(json.dumps(old)), old)
+    assert listed == [], "tuples are the lists that JSON makes of them"
+
+
+def test_a_listing_says_each_difference_once():
+    lines = [f"a.{letter} 1 -> 2" for letter in "uvwxyz"]
+    assert listing({"one": lines[:2], "two": lines[1:2]}) == "a.u 1 -> 2 in one; a.v 1 -> 2 in one, two"
+    assert listing({"one": lines}, most=2) == "a.u 1 -> 2 in one; a.v 1 -> 2 in one; and 4 more"
+    names = dict.fromkeys("pqrst", lines[:1])
+    assert listing(names) == "a.u 1 -> 2 in p, q, r and 2 more"
+    assert listing({"one": []}) == ""

@@ -96,3 +96,58 @@ def test_a_cache_that_the_user_chose_is_kept(cache, tmp_path):
     devices.prepare()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mine")
     assert not cache.exists()
+
+
+DETERMINISTIC = """
+import json, logging, os, jax
+from train import devices, provenance
+heard = []
+logger = logging.getLogger("paribus")
+logger.setLevel(logging.INFO)
+logger.addFilter(lambda record: heard.append(record.getMessage()))
+devices.prepare(deterministic=True)
+devices.prepare(deterministic=True)
+jax.jit(lambda x: x * 2)(jax.numpy.arange(4.0)).block_until_ready()
+print(json.dumps([os.environ["XLA_FLAGS"], provenance.collect()["xla_flags"], heard]))
+"""
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "--xla_cpu_enable_fast_min_max=false",
+        pytest.param("", marks=pytest.mark.slow),
+        pytest.param("--xla_gpu_deterministic_ops=true", marks=pytest.mark.slow),
+    ],
+)
+def test_deterministic_adds_its_flag_to_those_of_the_user(given, tmp_path):
+    """jaxlib ends a process whose flags it does not know; so that it computes shows, too, that it knows them."""
+    flags, recorded, heard = run(DETERMINISTIC, tmp_path, XLA_FLAGS=given)
+    own = "--xla_gpu_deterministic_ops=true"
+    assert flags == (given if own in given else f"{given} {own}".strip())
+    assert recorded == flags
+    assert heard
+    assert all("nothing is needed on a CPU" in line for line in heard)
+
+
+@pytest.mark.parametrize(
+    ("given", "runs", "answer"),
+    [
+        ("--xla_gpu_deterministic_ops=false", False, "contradicts XLA_FLAGS=--xla_gpu_deterministic_ops=false"),
+        ("flags.txt", False, "XLA_FLAGS='flags.txt' is a file"),
+        ("", True, "too late: jax runs already"),
+    ],
+)
+def test_deterministic_is_refused_where_it_would_do_nothing(given, runs, answer, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", given)
+    with pytest.raises(BadInput, match=answer):
+        devices._be_deterministic(runs)
+    assert os.environ["XLA_FLAGS"] == given
+
+
+def test_the_flag_is_an_option_of_the_compiler():
+    lowered = jax.jit(lambda x: x + 1).lower(1.0)
+    name = devices.DETERMINISTIC.removeprefix("--").partition("=")[0]
+    lowered.compile(compiler_options={name: True})
+    with pytest.raises(Exception, match="No such compile option"):
+        lowered.compile(compiler_options={f"{name}_not": True})

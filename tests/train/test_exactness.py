@@ -1,19 +1,21 @@
 """Run twice, resume anywhere, lane and solo run: bit for bit, for everything that has state.
 
 A run is cut at a step, its states go through a checkpoint on the disk, and it goes on in a population that is made
-anew. Lanes of different values run side by side, and each is compared with a population of its own.
+anew. Lanes of different values run side by side, and one is compared with a population of its own.
 """
+
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 import pytest
 
+from models.base import Traced, fields, plugin_names
 from tests.train.optimizer_cases import SETTINGS, assert_same_bits
 from train.checkpoints import Checkpoints
 from train.config import Trial, program_key, replace, traced_paths
 from train.population import Population
-
-pytestmark = pytest.mark.slow
+from train.sections import Augmentation, Initialisation, Regularisation, Training
 
 SMALL = {
     "mlp": ("images", {"model.width": 8, "model.normalisation": "batch", "model.dropout_rate": 0.2}),
@@ -69,8 +71,65 @@ MECHANISMS = {
         for values in ((0.1, 0.1, 0.0, 0.1), (1.0, 0.01, 0.01, 0.0))
     ],
     "max norm": [{"regularisation.max_norm": value} for value in (float("inf"), 0.5)],
+    # The first stops before the cut, the second after it, the third never.
+    "early stopping": [
+        {"regularisation.early_stopping_patience": patience, "regularisation.early_stopping_improvement": least}
+        for patience, least in ((1, 100.0), (2, 100.0), (9, 0.0))
+    ],
+    "penalties on logits": [
+        {"regularisation.label_smoothing": smoothing, "regularisation.z_loss": z}
+        for smoothing, z in ((0.0, 0.1), (0.1, 0.0), (0.2, 0.01))
+    ],
+    "augmentation": [
+        {
+            f"augmentation.{name}": value
+            for name, value in zip(
+                ("flip_probability", "crop_padding", "cutout_size", "mixup_alpha", "cutmix_alpha"), values, strict=True
+            )
+        }
+        for values in ((0.5, 1, 0, 0.0, 0.0), (0.0, 0, 3, 0.4, 1.0))
+    ],
+    "muP": [
+        {"initialisation.mup_base_width": 4, "optimizer.name": "adam", "optimizer.learning_rate": rate}
+        for rate in (0.01, 0.03)
+    ],
+    # State within state: what each holds must come back although the others hold some too.
+    "all at once": [
+        {
+            "optimizer.name": "schedule_free",
+            "schedule.name": "reduce_on_plateau",
+            "schedule.average_steps": 2,
+            "schedule.patience": 1,
+            "model.normalisation": "batch",
+            "model.dropout_rate": 0.2,
+            "training.compute_dtype": "float16",
+            "training.loss_scale": 2.0**18,
+            "training.loss_scale_interval": 2,
+            "training.accumulation": 2,
+            "regularisation.swa_every": 2,
+            "regularisation.gradient_noise": 0.01,
+            "regularisation.clip_norm": 1.0,
+            "regularisation.early_stopping_patience": 2,
+            "groups.patterns": ("logits",),
+            "augmentation.mixup_alpha": 0.4,
+        }
+        | change
+        for change in ({}, {"regularisation.early_stopping_improvement": 100.0, "regularisation.swa_start": 3})
+    ],
 }
-CUT, END = 7, 12
+SCHEDULES = {
+    "constant": {"schedule.warmup_steps": 3},
+    "linear": {},
+    "cosine": {},
+    "cosine_restarts": {},
+    "step": {},
+    "exponential": {},
+    "inverse_square_root": {"schedule.warmup_steps": 3},
+    "warmup_stable_decay": {},
+    "one_cycle": {},
+    "reduce_on_plateau": {"schedule.average_steps": 3, "schedule.patience": 1},
+}
+CUT, END, EVERY = 7, 12, 5
 
 
 def trials_of(base, arms):
@@ -87,41 +146,93 @@ def lane(states, index):
     return jax.tree.map(lambda leaf: leaf[index], states)
 
 
+def stretches(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """The steps from one evaluation to the next."""
+    ends = [step for step in range(start + 1, stop) if step % EVERY == 0] + [stop]
+    yield from zip([start, *ends], ends, strict=False)
+
+
+def heed(states, population, step):
+    """Tell early stopping, where it is on, what an evaluation finds."""
+    if not population.stops_early or step % EVERY:
+        return states
+    evaluation = population.evaluate(states, "validation", population.task.validation.arrays)
+    finish = population.task.objective.finish
+    losses = [finish(evaluation.of(number))["loss"] for number in range(len(population.trials))]
+    return population.observe(states, losses, step)
+
+
+def march(population, states, start, stop):
+    """Training as the loop does it."""
+    for first, last in stretches(start, stop):
+        states = heed(population.advance(states, first, last)[0], population, last)
+    return states
+
+
+def begin(population):
+    return heed(population.init(), population, 0)
+
+
 def check(base, arms, task, folder):
     """All three at once, so that each program is compiled no more often than it must be."""
     trials = trials_of(base, arms)
     assert len({program_key(trial.config) for trial in trials}) == 1  # one program serves all values
     paths = traced_paths([trial.config for trial in trials])
     first, second = (population(trials, paths, task) for _ in range(2))
-    states, _ = first.advance(first.init(), 0, CUT)
-    checkpoints = Checkpoints(folder)
+    states = march(first, begin(first), 0, CUT)
+    checkpoints = Checkpoints(folder, [trial.id for trial in trials])
     checkpoints.save(CUT, states, {})
-    whole = jax.device_get(first.advance(states, CUT, END)[0])
+    whole = jax.device_get(march(first, states, CUT, END))
     restored = checkpoints.restore(jax.eval_shape(second.init))
     checkpoints.close()
-    resumed, _ = second.advance(second.place(restored.states), CUT, END)
+    resumed = march(second, second.place(restored.states), CUT, END)
     assert_same_bits(jax.device_get(resumed), whole)
-    again, _ = second.advance(second.init(), 0, END)
-    # The sum of losses is emptied where steps are counted from a multiple of evaluate_every.
-    assert_same_bits(jax.device_get(again)._replace(loss_sum=0), whole._replace(loss_sum=0))
+    again = march(second, begin(second), 0, END)
+    assert_same_bits(jax.device_get(again), whole)
     last = len(trials) - 1
     alone = population(trials[last:], paths, task)
-    solo, _ = alone.advance(alone.init(), 0, END)
-    assert_same_bits(
-        lane(jax.device_get(solo)._replace(loss_sum=np.zeros(1)), 0),
-        lane(whole._replace(loss_sum=np.zeros(len(trials))), last),
-    )
+    solo = march(alone, begin(alone), 0, END)
+    assert_same_bits(lane(jax.device_get(solo), 0), lane(whole, last))
+    if "early_stopping_patience" in first.lanes.hyperparameters.get("regularisation", {}):
+        assert len(set(whole.stopping.stopped_step.tolist())) == len(trials)
     for one, other in zip(
         jax.tree.leaves(lane(whole.params, 0)), jax.tree.leaves(lane(whole.params, last)), strict=True
     ):
         assert (one != other).any() or not one.any()
 
 
+def test_nothing_is_left_out():
+    """What is added must be added here: each traced field of these sections, each family, optimizer and schedule."""
+    named = {path for arms in MECHANISMS.values() for arm in arms for path in arm}
+    sections = {
+        "regularisation": Regularisation,
+        "augmentation": Augmentation,
+        "initialisation": Initialisation,
+        "training": Training,
+    }
+    for section, kind in sections.items():
+        traced = {f"{section}.{name}" for name, field in fields(kind).items() if isinstance(field.kind, Traced)}
+        assert traced - named == set()
+    assert set(SMALL) == set(plugin_names("models"))
+    assert set(SCHEDULES) == set(plugin_names("train.schedules"))
+    optimizers = {{"nesterov": "momentum"}.get(case, case.split()[0]) for case in SETTINGS}
+    assert optimizers == set(plugin_names("train.optimizers"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule(name, base, images, tmp_path):
+    settings = {"schedule.name": name} | SCHEDULES[name]
+    check(base, [settings, settings | {"optimizer.learning_rate": 0.3}], images, tmp_path)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MECHANISMS)
 def test_every_mechanism(name, base, images, tmp_path):
     check(base, MECHANISMS[name], images, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SETTINGS)
 def test_every_optimizer(case, base, images, tmp_path):
     name = {"nesterov": "momentum"}.get(case, case.split()[0])
@@ -130,6 +241,7 @@ def test_every_optimizer(case, base, images, tmp_path):
     check(base, [settings, settings | other], images, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", SMALL)
 def test_every_family(family, base, request, tmp_path):
     kind, changes = SMALL[family]
@@ -137,6 +249,7 @@ def test_every_family(family, base, request, tmp_path):
     check(base, [settings, settings | {"optimizer.learning_rate": 0.003}], request.getfixturevalue(kind), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MECHANISMS)
 def test_lanes_that_march_in_step_are_their_solo_runs_to_rounding(name, base, images):
     """Vectorised programs add in another order; nothing else may differ."""

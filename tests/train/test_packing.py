@@ -13,6 +13,7 @@ from train.config import traced_paths
 from train.packing import DoesNotFit, available_bytes, gain, halves, is_out_of_memory, needed_bytes, slots
 from train.population import Population
 from train.preparation import Preparation
+from train.resumption import Group
 
 ARMS = tuple({"optimizer.learning_rate": rate} for rate in (0.1, 0.2, 0.3, 0.4))
 
@@ -150,9 +151,9 @@ def test_running_out_of_memory_is_recognised():
 class Made(Population):
     """Stands for a population; one of seed 3 cannot be made."""
 
-    def __init__(self, trials):
-        self.trials, self.compiled = trials, False
-        if trials[0].seed == 3:
+    def __init__(self, members):
+        self.trials, self.compiled = members.trials, False
+        if self.trials[0].seed == 3:
             raise ValueError("no luck")
 
     def compile(self):
@@ -160,17 +161,17 @@ class Made(Population):
 
 
 def test_the_next_population_is_prepared_while_this_one_runs(make_trials):
-    first, second, bad, other = ((trial,) for trial in make_trials(seeds=(1, 2, 3, 4)))
+    first, second, bad, other = (Group((trial,), (), None) for trial in make_trials(seeds=(1, 2, 3, 4)))
     made = []
-    preparation = Preparation(lambda trials: made.append(trials) or Made(trials))
+    preparation = Preparation(lambda members: made.append(members) or Made(members))
     population = preparation.take(first, second)
-    assert (population.trials, population.compiled) == (first, True)
+    assert (population.trials, population.compiled) == (first.trials, True)
     preparation._thread.submit(lambda: None).result()
     assert made == [first, second]
-    assert preparation.take(second, bad).trials == second
+    assert preparation.take(second, bad).trials == second.trials
     assert made.count(second) == 1
     with pytest.raises(ValueError, match="no luck"):
         preparation.take(bad, first)
-    assert preparation.take(other, None).trials == other  # the plan changed: what was begun is dropped
+    assert preparation.take(other, None).trials == other.trials  # the plan changed: what was begun is dropped
     assert preparation.seconds > 0
     preparation.close()
