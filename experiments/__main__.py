@@ -43,6 +43,10 @@ flags.DEFINE_bool("report_only", False, "Rebuild the report from the records; ru
 flags.DEFINE_bool(
     "accept_changed_data", False, "Go on although the data changed since; the records say so.", flag_values=OPTIONS
 )
+flags.DEFINE_list("tracker", (), "Tell these of the curves too, with commas: tensorboard, wandb.", flag_values=OPTIONS)
+flags.DEFINE_bool(
+    "profile", False, "Profile a few steps of each population, into WORKDIR/EXPERIMENT/profiles.", flag_values=OPTIONS
+)
 flags.DEFINE_bool("list", False, "List the studies and the data sets.", flag_values=OPTIONS)
 flags.DEFINE_bool("help", False, "Show this text.", short_name="h", flag_values=OPTIONS)
 flags.DEFINE_bool("debug", False, "Show the traceback of an error, and more of what happens.", flag_values=OPTIONS)
@@ -154,6 +158,8 @@ def _run(overrides: list[tuple[str, str]], console: Console) -> int:
         data_dir=OPTIONS.data_dir,
         report_only=OPTIONS.report_only,
         accept_changed_data=OPTIONS.accept_changed_data,
+        tracker=OPTIONS.tracker,
+        profile=OPTIONS.profile,
         console=console,
     )
     return 3 if result.crashed else 0

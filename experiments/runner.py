@@ -24,13 +24,14 @@ from experiments import data_changes, report
 from experiments.plan import Plan, check_against, document, load, resolve
 from experiments.progress import StudyProgress, clock
 from models.base import BadInput
-from train import data, devices
+from train import data, devices, trackers
 from train.config import Config, Trial, digest, program_key
 from train.cost import Cost, cost
 from train.data.task import Task
-from train.loop import SPLITS, Files, Watch, crashed_rows, metric_names, run_population
+from train.loop import SPLITS, Files, Watch, metric_names, run_population
 from train.population import Population, group, study_traced_paths
 from train.records import write_atomically
+from train.rows import crashed_rows
 from train.signals import Interrupted, Stop
 from train.untrained import data_digest
 
@@ -67,6 +68,8 @@ def run(
     data_dir: str | Path | None = None,
     report_only: bool = False,
     accept_changed_data: bool = False,
+    tracker: Sequence[str] = (),
+    profile: bool = False,
     command: str | None = None,
     console: Console | None = None,
 ) -> Result:
@@ -82,6 +85,8 @@ def run(
         data_dir: where data sets lie, as ``data_dir/<data set>/<file>``.
         report_only: rebuild the report from the records, run nothing.
         accept_changed_data: go on although the data changed since the study began; the records say so.
+        tracker: what is told of the curves beside ``curves.csv``: tensorboard, wandb.
+        profile: whether a few steps of each population are profiled, into ``workdir/name/profiles``.
         command: the command that the report shows; None for the one that these arguments make.
         console: where progress, table and verdict go; None for standard output.
 
@@ -98,12 +103,14 @@ def run(
     devices.prepare()
     if report_only:
         return _report(plan, folder, command, console)
+    told = trackers.make(tracker, folder)
     tasks = load_tasks(plan, data_dir)
     check_metric(plan, tasks)
     expected = costs(plan, tasks)
     with _only_process(folder), Stop() as stop:
         _write_plan(plan, tasks, folder, command, accept_changed_data)
-        crashed = _run_populations(plan, tasks, expected, folder, console, stop)
+        watched = Watch(lambda _: None, lambda: stop.asked, told, folder / "profiles" if profile else None)
+        crashed = _run_populations(plan, tasks, expected, folder, console, watched)
         result = _report(plan, folder, command, console)
     return dataclasses.replace(result, crashed=crashed)
 
@@ -201,7 +208,7 @@ def _write_plan(plan: Plan, tasks: Mapping[Config, Task], folder: Path, command:
 
 
 def _run_populations(
-    plan: Plan, tasks: Mapping[Config, Task], expected: Mapping[str, Cost], folder: Path, console: Console, stop: Stop
+    plan: Plan, tasks: Mapping[Config, Task], expected: Mapping[str, Cost], folder: Path, console: Console, watch: Watch
 ) -> int:
     """Run what has no record yet. Returns the number of trials that crashed."""
     files = Files(folder, plan.trials, list(tasks.values()))
@@ -220,12 +227,12 @@ def _run_populations(
     with StudyProgress(work(plan.trials), console) as progress:
         progress.skip(work(plan.trials) - work(left))
         for trials in group(left):
-            if stop.asked:
+            if watch.interrupted():
                 raise Interrupted
             progress.begin(_title(trials), expected[trials[0].arm].flops_per_step)
             try:
                 population = Population(trials, traced[program_key(trials[0].config)], tasks[trials[0].config])
-                spent = run_population(population, files, Watch(progress.advance, lambda: stop.asked))
+                spent = run_population(population, files, watch._replace(progress=progress.advance))
                 seconds = {key: seconds.get(key, 0.0) + value for key, value in spent.items()}
             except (Interrupted, BadInput, OSError):
                 raise

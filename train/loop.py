@@ -13,6 +13,7 @@ kept busy all the while: the next work is dispatched before the host waits for t
 """
 
 import collections
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -20,16 +21,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from train import provenance, untrained
+from train import profiling, provenance, untrained
 from train.checkpoints import Checkpoints
-from train.config import Trial, digest, to_json, values
+from train.config import Trial, values
 from train.cost import cost
 from train.data.task import Arrays, FinalEvaluation, Task
 from train.population import Population
 from train.records import Table
+from train.rows import confusion_rows, origin
 from train.signals import Interrupted
+from train.trackers import Tracker
 
 CHUNK_SECONDS = 0.5
 """Aim for the duration of one dispatch: long beside its overhead, short beside a person's patience."""
@@ -45,10 +47,14 @@ class Watch(NamedTuple):
     Attributes:
         progress: called with the number of trial-steps that have been done since the last call.
         interrupted: true once a stop has been asked for.
+        trackers: told of the rows of ``curves.csv``, and of the final metrics.
+        profiles: folder for a profile of a few steps of each population; None where none is wanted.
     """
 
     progress: Callable[[int], None]
     interrupted: Callable[[], bool]
+    trackers: Sequence[Tracker] = ()
+    profiles: Path | None = None
 
 
 def metric_names(tasks: Sequence[Task], *, final: bool = False) -> list[str]:
@@ -117,7 +123,7 @@ def run_population(population: Population, files: Files, watch: Watch) -> dict[s
 
     Returns:
         seconds by what they went into: compile, step, evaluate, checkpoint, and input, in which the devices waited for
-        the data of a streamed split and had nothing else to do.
+        the data of a streamed split and had nothing else to do; where diagnostics are on, diagnose.
 
     Raises:
         Interrupted: a stop was asked for; a checkpoint has been written.
@@ -129,6 +135,8 @@ def run_population(population: Population, files: Files, watch: Watch) -> dict[s
     finally:
         run.checkpoints.close()
         population.close()
+        for tracker in watch.trackers:
+            tracker.close()
     return {"compile": population.compile_seconds, **run.seconds}
 
 
@@ -139,6 +147,8 @@ class _Run:
         self.population, self.files, self.watch = population, files, watch
         self.checkpoints = Checkpoints(files.checkpoints(population))
         self.seconds = {"step": 0.0, "evaluate": 0.0, "checkpoint": 0.0, "input": 0.0}
+        if population.config.diagnostics.is_on:
+            self.seconds["diagnose"] = 0.0
         self.trained_seconds = 0.0
         self.training = population.config.training
         self.chunk = 4
@@ -163,11 +173,14 @@ class _Run:
         self.stopped = self.population.stopped_steps(self.states)
         mine = {trial.id for trial in self.population.trials}
         self.files.curves.keep(lambda row: row["trial"] not in mine or int(row["step"]) <= self.step)
+        for tracker in self.watch.trackers:
+            for trial in self.population.trials:
+                tracker.begin(trial, self.step)
 
     def train(self) -> None:
         """Evaluate, record, checkpoint, train on; until the last step."""
         fresh = self.step < 0
-        self.step = max(self.step, 0)
+        self.step = begun = max(self.step, 0)
         if fresh:
             self._evaluate()
         while self.step < self.training.steps:
@@ -175,10 +188,10 @@ class _Run:
             boundary = min((self.step // every + 1) * every, self.training.steps)
             self._await_input()
             stop = min(self.step + self.chunk, boundary, self.population.reach(self.step))
-            dispatched = time.perf_counter()
-            self.states, pulse = self.population.advance(self.states, self.step, stop)
-            self._submit("step", dispatched, stop - self.step, pulse, lambda _: None)
-            self.step = stop
+            if self.watch.profiles is not None and self.step <= begun + 1:
+                self._advance_profiled(begun, stop, self.watch.profiles / self.population.id)
+            else:
+                self._advance(stop)
             if stop == boundary:
                 self._evaluate()
             self._wait(leave=1)
@@ -187,6 +200,21 @@ class _Run:
                 self._skip_the_rest()
         self._wait(leave=0)
         self._save()
+
+    def _advance(self, stop: int) -> None:
+        """Dispatch the steps up to ``stop``."""
+        dispatched = time.perf_counter()
+        self.states, pulse = self.population.advance(self.states, self.step, stop)
+        self._submit("step", dispatched, stop - self.step, pulse, lambda _: None)
+        self.step = stop
+
+    def _advance_profiled(self, begun: int, stop: int, folder: Path) -> None:
+        """One step to warm up; the next time, a few that are profiled."""
+        is_warm = self.step > begun
+        stop = min(stop, self.step + (profiling.STEPS if is_warm else 1))
+        with profiling.trace(folder) if is_warm else contextlib.nullcontext():
+            self._advance(stop)
+            self._wait(leave=0)
 
     def _skip_the_rest(self) -> None:
         """All trials have stopped early: there is nothing left to train."""
@@ -251,7 +279,13 @@ class _Run:
         idle = self.population.idle_seconds - idle
         self.seconds["input"] += idle
         self.seconds["evaluate"] -= idle
-        self._submit("evaluate", dispatched, 0, result, lambda evaluation: self._record(step, evaluation))
+        if self.population.config.diagnostics.is_on:
+            self._submit("evaluate", dispatched, 0, result, lambda _: None)
+            self._await_input()
+            dispatched, found = time.perf_counter(), self.population.diagnose(self.states, step)
+            self._submit("diagnose", dispatched, 0, found, lambda found: self._record(step, result, found))
+        else:
+            self._submit("evaluate", dispatched, 0, result, lambda evaluation: self._record(step, evaluation, {}))
         if self.population.stops_early:
             self._wait(leave=0)
             self._heed(step, result)
@@ -264,7 +298,7 @@ class _Run:
         self.states = self.population.observe(self.states, values, step)
         self.stopped = self.population.stopped_steps(self.states)
 
-    def _record(self, step: int, evaluation: Any) -> None:
+    def _record(self, step: int, evaluation: Any, diagnosis: dict[str, Any]) -> None:
         """Write a row for each lane that has neither diverged nor stopped before."""
         every = self.training.evaluate_every
         since = step % every or min(every, step)
@@ -272,9 +306,17 @@ class _Run:
         for lane, trial in enumerate(self.population.trials):
             if int(evaluation.diverged_step[lane]) >= 0 or self.stopped[lane] >= 0:
                 continue
-            row = self._head(trial) | {"step": step, "seconds": round(self.trained_seconds, 3)}
-            row["train_loss"] = float(evaluation.loss_sum[lane]) / since if step else ""
-            rows.append(row | self._metrics("validation", evaluation, lane) | self._origin(trial))
+            found: dict[str, float] = {"train_loss": float(evaluation.loss_sum[lane]) / since} if step else {}
+            found |= self._metrics("validation", evaluation, lane) | self.population.diagnosed(diagnosis, lane)
+            for tracker in self.watch.trackers:
+                tracker.write(trial, step, found)
+            self.files.curves.admit(found)
+            rows.append(
+                self._head(trial)
+                | {"step": step, "seconds": round(self.trained_seconds, 3)}
+                | found
+                | origin(trial, self.population.task.facts, self.population.execution)
+            )
         self.files.curves.append(rows)
 
     def finish(self) -> None:
@@ -305,12 +347,14 @@ class _Run:
             steps = self.training.steps if self.stopped[lane] < 0 else int(self.stopped[lane])
             row = self._head(trial) | {"status": "ok" if diverged < 0 else "diverged", "steps": steps}
             row |= {"diverged_step": diverged} if diverged >= 0 else metrics
+            for tracker in self.watch.trackers:
+                tracker.conclude(trial, steps, {} if diverged >= 0 else metrics)
             row |= {"parameters": spent.parameters, "flops_per_step": spent.flops_per_step}
             row |= {"train_seconds": round(self.trained_seconds, 3)}
             row |= values(trial.config)
-            rows.append(row | self._origin(trial))
+            rows.append(row | origin(trial, self.population.task.facts, self.population.execution))
             if diverged < 0 and "confusion" in test.sums:
-                confusion += _confusion_rows(trial, test.of(lane)["confusion"], task.classes)
+                confusion += confusion_rows(trial, test.of(lane)["confusion"], task.classes)
         if confusion:
             self.files.confusion.put(confusion, key="trial")
         self.files.trials.put(rows, key="trial")
@@ -333,46 +377,3 @@ class _Run:
             {f"{split}_{name}": value for name, value in decoding.score(tokens[lane], references).items()}
             for lane in range(len(self.population.trials))
         ]
-
-    def _origin(self, trial: Trial) -> dict[str, Any]:
-        facts = {f"data_{name}": value for name, value in self.population.task.facts.items()}
-        return {
-            "config_hash": digest(trial.config),
-            **provenance.collect(),
-            "strategy": self.population.execution,
-            **facts,
-            "config": to_json(trial.config),
-        }
-
-
-def _confusion_rows(trial: Trial, matrix: Any, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each pair of true and predicted class that occurs on the test split, with names where they have any."""
-    counts = np.asarray(matrix)
-    return [
-        {
-            "trial": trial.id,
-            "true": int(true),
-            "predicted": int(predicted),
-            **({"true_name": classes[true], "predicted_name": classes[predicted]} if classes else {}),
-            "count": int(counts[true, predicted]),
-        }
-        for true, predicted in np.argwhere(counts > 0)
-    ]
-
-
-def crashed_rows(trials: Sequence[Trial], error: BaseException) -> list[dict[str, Any]]:
-    """Rows for trials whose population crashed: they stay in the table, with what went wrong."""
-    return [
-        {
-            "trial": trial.id,
-            "arm": trial.arm,
-            "seed": trial.seed,
-            "status": "crashed",
-            **values(trial.config),
-            "config_hash": digest(trial.config),
-            **provenance.collect(),
-            "error": " ".join(str(error).split())[:500] or type(error).__name__,
-            "config": to_json(trial.config),
-        }
-        for trial in trials
-    ]

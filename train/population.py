@@ -23,12 +23,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
-from train import augmentation, full_batch
-from train.config import Config, Trial, digest, leaves, program_key, traced_paths
+from train import augmentation, diagnostics, full_batch
+from train.config import Config, Trial, digest, program_key, traced_paths
 from train.data.streaming import streams
 from train.data.task import Arrays, Task
 from train.feed import Chunk, Feed, evaluation_feed, training_feed
-from train.lane import Evaluation, LaneFunctions, Lanes
+from train.lane import Evaluation, LaneFunctions, seeds, stack
 from train.step import State, make_step
 
 logger = logging.getLogger("paribus")
@@ -82,8 +82,13 @@ class Population:
             augmentation.check(trial.config, task.shapes)
         self.strategy = choose_strategy(self.config, jax.default_backend())
         self.step = make_step(self.config, task.shapes, task.objective, task.decoding)
-        every = self.config.training.evaluate_every
-        self._lane = LaneFunctions(self.task, self.step, batch_size=batch_size, evaluate_every=every)
+        self._lane = LaneFunctions(
+            self.task,
+            self.step,
+            batch_size=batch_size,
+            evaluate_every=self.config.training.evaluate_every,
+            diagnosis=diagnostics.make_diagnosis(self.config, self.step),
+        )
         devices = jax.local_devices()
         count = min(len(devices), len(self.trials)) if self.config.execution.spread else 1
         self.mesh = Mesh(np.array(devices[:count]), (AXIS,))
@@ -91,7 +96,7 @@ class Population:
         self._programs: dict[str, Any] = {}
         self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
         self._whole = NamedSharding(self.mesh, PartitionSpec())
-        self.lanes = jax.device_put(self._lanes(traced, count), self._split)
+        self.lanes = jax.device_put(stack(trials, traced, count), self._split)
         self._arrays: dict[str, Any] = {}
         self._sums: dict[str, Any] | None = None
         self._requested: dict[str, Feed] = {}
@@ -112,27 +117,6 @@ class Population:
         """The strategy in words, for the records: ``sequential x 2 devices``."""
         return f"{self.strategy} x {self.mesh.size} device{'s' if self.mesh.size > 1 else ''}"
 
-    def _lanes(self, traced: Sequence[str], devices: int) -> Lanes:
-        """Lane arrays, padded with copies of the first lane until they divide over the devices."""
-        padded = math.ceil(len(self.trials) / devices) * devices
-        members = self.trials + self.trials[:1] * (padded - len(self.trials))
-        hyperparameters: dict[str, dict[str, Any]] = {}
-        for path in traced:
-            section, _, name = path.partition(".")
-            values = [dict(leaves(trial.config))[path].value for trial in members]
-            hyperparameters.setdefault(section, {})[name] = np.asarray(values, np.float32)
-        return Lanes(
-            seed=np.asarray([trial.seed for trial in members], np.uint32),
-            hyperparameters=hyperparameters,
-            padding=np.arange(padded) >= len(self.trials),
-            stream=np.asarray([self._seeds.index(trial.seed) for trial in members], np.int32),
-        )
-
-    @property
-    def _seeds(self) -> tuple[int, ...]:
-        """The different seeds, each once."""
-        return tuple(dict.fromkeys(trial.seed for trial in self.trials))
-
     def _is_streamed(self, arrays: Arrays) -> bool:
         return streams(arrays, self.task.sampler, self.config.execution.stream_above_gib)
 
@@ -144,7 +128,7 @@ class Population:
         execution, steps = self.config.execution, self.config.training.steps
         options: dict[str, Any] = {"sharding": self._whole, "workers": execution.input_workers}
         arrays = self.task.train.arrays
-        return training_feed(sampler, arrays, self._seeds, batch_size=batch_size, steps=steps, **options)
+        return training_feed(sampler, arrays, seeds(self.trials), batch_size=batch_size, steps=steps, **options)
 
     def init(self) -> State:
         """Fresh states of all lanes."""
@@ -221,6 +205,20 @@ class Population:
         if feed is not None:
             feed.close()
         return result
+
+    def diagnose(self, states: State, step: int) -> dict[str, Any]:
+        """What the diagnostics find of every lane before ``step``; see :meth:`diagnosed`."""
+        last = self.config.training.steps - 1
+        return self._diagnose(states, self._feed.chunk(min(step, last)) if self._feed else None, min(step, last))()
+
+    def _diagnose(self, states: State, chunk: Chunk | None, step: int) -> Callable[[], dict[str, Any]]:
+        source = self._arrays["train"] if chunk is None else chunk
+        return self._program("diagnose", self._lane.diagnose, (states, self.lanes), (source, np.int32(step)))
+
+    def diagnosed(self, found: dict[str, Any], lane: int) -> dict[str, float]:
+        """The columns of one lane, of what :meth:`diagnose` found."""
+        own = {name: np.asarray(value[lane]) for name, value in found.items()}
+        return diagnostics.finish(own, config=self.config, batch_size=self._lane.batch_size)
 
     @property
     def stops_early(self) -> bool:
@@ -340,6 +338,7 @@ class Population:
             lambda: self._advance(states, feed.shape() if feed else self._arrays["train"], 0, 0),
             lambda: self._prepare_evaluation(states, "validation", self.task.validation.arrays),
             *self._early_stopping(states),
+            *([lambda: self._diagnose(states, feed and feed.shape(), 0)] if self.config.diagnostics.is_on else []),
         )
         with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
             for program in [pool.submit(call) for call in calls]:

@@ -12,8 +12,9 @@ from train.checkpoints import Checkpoints
 from train.config import digest, from_dict, traced_paths, values
 from train.cost import cost
 from train.data.task import Test
-from train.loop import Files, Watch, crashed_rows, run_population
+from train.loop import Files, Watch, run_population
 from train.population import Population
+from train.rows import crashed_rows
 from train.signals import Interrupted
 
 # See test_checkpoints.py: TensorStore's threads outlive the reading of a damaged checkpoint.
