@@ -28,12 +28,12 @@ class Tridiagonal(NamedTuple):
     """T of the Lanczos process.
 
     Attributes:
-        diagonal: the alphas.
-        beside: the betas; the last one belongs to the vector that would come next.
+        diagonal: the alphas, [iterations].
+        beside: the betas, [iterations]; the last one belongs to the vector that would come next.
     """
 
-    diagonal: Float[Array, " iterations"]
-    beside: Float[Array, " iterations"]
+    diagonal: Any
+    beside: Any
 
 
 class Extremes(NamedTuple):

@@ -1,7 +1,7 @@
 """Diagnostics: what a training step does to each layer, measured inside the compiled program, lane by lane.
 
-A layer is a module of the model, by the path of its parameters (``hidden_0``, ``block_1/attention_out``); blocks that are
-scanned over are told apart as if they were not. What is measured is listed in :class:`train.sections.Diagnostics`.
+A layer is a module of the model, by the path of its parameters (``hidden_0``, ``block_1/attention_out``); blocks that
+are scanned over are told apart as if they were not. What is measured: see :class:`train.sections.Diagnostics`.
 """
 
 from collections.abc import Callable, Mapping
@@ -80,20 +80,21 @@ def make_diagnosis(config: Config, step: Step) -> Callable[..., Measured]:
     return diagnose
 
 
-def finish(measured: Mapping[str, Any], *, config: Config, batch_size: int) -> dict[str, float]:
+def finish(measured: Mapping[str, Any], *, config: Config, batch_size: int, at_end: bool = False) -> dict[str, float]:
     """The columns of one lane, from what the program measured of it.
 
     Args:
         measured: NumPy arrays of the lane.
         config: of the population.
         batch_size: items in a step.
+        at_end: that no step follows: there is no update then.
     """
     result: dict[str, float] = {}
     parts: dict[str, np.ndarray] = {}
     for name, value in measured.items():
         if name.startswith(("curvature/", "gradient_squares/")):
             parts[name.rpartition("/")[2]] = np.asarray(value, np.float64)
-        else:
+        elif not (at_end and name.startswith("update_norm/")):
             result[name] = float(value)
     for kind in ("gradient", "parameter", "update"):
         own = [value for name, value in result.items() if name.startswith(f"{kind}_norm/")]

@@ -307,7 +307,7 @@ class _Run:
             if int(evaluation.diverged_step[lane]) >= 0 or self.stopped[lane] >= 0:
                 continue
             found: dict[str, float] = {"train_loss": float(evaluation.loss_sum[lane]) / since} if step else {}
-            found |= self._metrics("validation", evaluation, lane) | self.population.diagnosed(diagnosis, lane)
+            found |= self._metrics("validation", evaluation, lane) | self.population.diagnosed(diagnosis, lane, step)
             for tracker in self.watch.trackers:
                 tracker.write(trial, step, found)
             self.files.curves.admit(found)

@@ -215,10 +215,11 @@ class Population:
         source = self._arrays["train"] if chunk is None else chunk
         return self._program("diagnose", self._lane.diagnose, (states, self.lanes), (source, np.int32(step)))
 
-    def diagnosed(self, found: dict[str, Any], lane: int) -> dict[str, float]:
-        """The columns of one lane, of what :meth:`diagnose` found."""
+    def diagnosed(self, found: dict[str, Any], lane: int, step: int) -> dict[str, float]:
+        """The columns of one lane, of what :meth:`diagnose` found at ``step``."""
         own = {name: np.asarray(value[lane]) for name, value in found.items()}
-        return diagnostics.finish(own, config=self.config, batch_size=self._lane.batch_size)
+        size, at_end = self._lane.batch_size, step == self.config.training.steps
+        return diagnostics.finish(own, config=self.config, batch_size=size, at_end=at_end)
 
     @property
     def stops_early(self) -> bool:

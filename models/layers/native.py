@@ -49,7 +49,7 @@ def _llvm() -> Any:
 
 
 def is_available() -> bool:
-    """Whether machine code can be made here, and would be run: the default device is a CPU, and its gradient will do."""
+    """Whether machine code can be made here, and would be run: on a CPU, and where its one derivative will do."""
     return not is_twice_differentiable() and jax.default_backend() == "cpu" and _llvm() is not None
 
 
