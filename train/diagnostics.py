@@ -74,7 +74,7 @@ def make_diagnosis(config: Config, step: Step) -> Callable[..., Measured]:
             matrix = lanczos(product, state.params, key, iterations=wanted.curvature_iterations)
             found |= {"curvature/diagonal": matrix.diagonal, "curvature/beside": matrix.beside}
         if wanted.noise_scale:
-            found |= _gradient_squares(step, state, hyperparameters, batch, keys, wanted.noise_scale_parts)
+            found |= _gradient_squares(step.loss, state, hyperparameters, batch, keys, wanted.noise_scale_parts)
         return found
 
     return diagnose
@@ -184,11 +184,17 @@ def _activation(name: str, values: Array, real: Array) -> Measured:
 
 
 def _gradient_squares(
-    step: Step, state: State, hyperparameters: Hyperparameters, batch: Batch, keys: Mapping[str, Any], parts: int
+    make_loss: Callable[..., tuple[Any, ...]],
+    state: Any,
+    hyperparameters: Hyperparameters,
+    batch: Batch,
+    keys: Mapping[str, Any],
+    parts: int,
 ) -> Measured:
     """The squared norm of the gradient: the mean over the parts of a batch, and that of their mean.
 
-    Every part has draws of its own, and statistics of its own where a model normalises by batch.
+    Every part has draws of its own, and statistics of its own where a model normalises by batch. ``make_loss`` is that
+    of :class:`train.step.Step`.
     """
     split = jax.tree.map(lambda leaf: leaf.reshape(parts, leaf.shape[0] // parts, *leaf.shape[1:]), batch)
 
@@ -196,7 +202,7 @@ def _gradient_squares(
         total, squares = carry
         number, part = at
         own = {name: jax.random.fold_in(key, number) for name, key in keys.items()}
-        loss = step.loss(state, hyperparameters, part, own, in_parts=False)[0]
+        loss = make_loss(state, hyperparameters, part, own, in_parts=False)[0]
         gradient = loss.with_gradient(state.params)[1]
         return (jax.tree.map(jnp.add, total, gradient), squares + _square(gradient)), None
 

@@ -7,12 +7,13 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from models.base import BadInput, unknown
 from train.config import Trial, to_dict
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """What the loop tells a tracker of a population's trials."""
 
