@@ -192,7 +192,7 @@ class _Run:
                 self._advance_profiled(begun, stop, self.watch.profiles / self.population.id)
             else:
                 self._advance(stop)
-            if stop == boundary:
+            if self.step == boundary:
                 self._evaluate()
             self._wait(leave=1)
             self._save_if_due()

@@ -86,7 +86,7 @@ class WeightsAndBiases:
         folder: of the study.
 
     Raises:
-        BadInput: wandb is absent.
+        BadInput: wandb is absent, or has nobody logged in and is to send runs to a server.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -94,7 +94,11 @@ class WeightsAndBiases:
             import wandb
         except ImportError:
             raise BadInput("--tracker=wandb needs wandb: pip install wandb") from None
+        found = wandb.setup().settings  # of the environment and of wandb's own files
+        if found.mode == "online" and not wandb.login(prompt=False):
+            raise BadInput("--tracker=wandb: nobody is logged in; run `wandb login`, or set WANDB_MODE=offline")
         self._wandb: Any = wandb
+        self._project = found.project or "paribus"
         self._folder = folder
         self._runs: dict[str, Any] = {}
 
@@ -105,12 +109,12 @@ class WeightsAndBiases:
             BadInput: wandb refuses; it says why.
         """
         settings = self._wandb.Settings(silent=True, console="off", x_disable_stats=True)
-        project = settings.project or self._wandb.Settings().project
         try:
+            # ``create_new``: beside those of the other trials.
             self._runs[trial.id] = self._wandb.init(
                 id=self._identity(trial, fresh=step < 0),
                 resume="allow",
-                project=project or "paribus",
+                project=self._project,
                 group=self._folder.name,
                 name=trial.id,
                 config={"arm": trial.arm, "seed": trial.seed, **to_dict(trial.config)},
@@ -120,7 +124,7 @@ class WeightsAndBiases:
             )
         except self._wandb.errors.Error as error:
             reason = " ".join(str(error).split())
-            raise BadInput(f"--tracker=wandb: {reason}; log in, or set WANDB_MODE=offline") from None
+            raise BadInput(f"--tracker=wandb: {reason}; WANDB_MODE=offline needs no server") from None
 
     def _identity(self, trial: Trial, *, fresh: bool) -> str:
         """The run's name for wandb: a new one for a trial that begins, the same again for one that goes on."""
