@@ -55,6 +55,10 @@ flags.DEFINE_enum(
     "What --export takes: the last checkpoint, or the best of those that were kept.",
     flag_values=OPTIONS,
 )
+flags.DEFINE_list("tracker", (), "Tell these of the curves too, with commas: tensorboard, wandb.", flag_values=OPTIONS)
+flags.DEFINE_bool(
+    "profile", False, "Profile a few steps of each population, into WORKDIR/EXPERIMENT/profiles.", flag_values=OPTIONS
+)
 flags.DEFINE_bool("list", False, "List the studies and the data sets.", flag_values=OPTIONS)
 flags.DEFINE_bool(
     "deterministic",
@@ -185,6 +189,8 @@ def _run(overrides: list[tuple[str, str]], console: Console) -> int:
         report_only=OPTIONS.report_only,
         accept_changed_data=OPTIONS.accept_changed_data,
         deterministic=OPTIONS.deterministic,
+        tracker=OPTIONS.tracker,
+        profile=OPTIONS.profile,
         console=console,
     )
     return 3 if result.crashed else 0

@@ -110,7 +110,8 @@ def results(trials: pd.DataFrame, metric: Metric) -> dict[str, pd.Series]:
     """
     if metric.column not in trials.columns:
         raise unknown("metric column", metric.column, [str(column) for column in trials.columns])
-    last = trials.drop_duplicates(["arm", "seed"], keep="last").sort_values("seed")
+    wanted = list(dict.fromkeys(["arm", "seed", "status", metric.column]))
+    last = trials[wanted].drop_duplicates(["arm", "seed"], keep="last").sort_values("seed")
     values = last[metric.column].astype(np.float64)
     last = last.assign(value=values.where((last["status"] == "ok") & np.isfinite(values)))
     return {str(arm): rows.set_index("seed")["value"] for arm, rows in last.groupby("arm", sort=False)}

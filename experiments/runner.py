@@ -26,11 +26,12 @@ from experiments import data_changes, report
 from experiments.plan import Plan, check_against, document, load, resolve
 from experiments.progress import StudyProgress, clock
 from models.base import BadInput
-from train import data, devices, resumption
+from train import data, devices, resumption, trackers
 from train.config import Config, Trial, digest
 from train.cost import Cost, cost
 from train.data.task import Task
-from train.loop import SPLITS, Files, Watch, metric_names, run_population
+from train.folder import SPLITS, Files, metric_names
+from train.loop import Watch, run_population
 from train.packing import halves, is_out_of_memory, study_traced_paths
 from train.population import Population
 from train.preparation import Preparation
@@ -74,6 +75,8 @@ def run(
     report_only: bool = False,
     accept_changed_data: bool = False,
     deterministic: bool = False,
+    tracker: Sequence[str] = (),
+    profile: bool = False,
     command: str | None = None,
     console: Console | None = None,
 ) -> Result:
@@ -90,6 +93,8 @@ def run(
         report_only: rebuild the report from the records, run nothing.
         accept_changed_data: go on although the data changed since the study began; the records say so.
         deterministic: a GPU computes the same bits in every run; see :data:`train.devices.DETERMINISTIC`.
+        tracker: what is told of the curves beside ``curves.csv``: tensorboard, wandb.
+        profile: whether a few steps of each population are profiled, into ``workdir/name/profiles``.
         command: the command that the report shows; None for the one that these arguments make.
         console: where progress, table and verdict go; None for standard output.
 
@@ -106,12 +111,14 @@ def run(
     devices.prepare(deterministic=deterministic)
     if report_only:
         return _report(plan, folder, command, console)
+    told = trackers.make(tracker, folder)
     tasks = load_tasks(plan, data_dir)
     check_metric(plan, tasks)
     expected = costs(plan, tasks)
     with _only_process(folder), Stop() as stop:
         _write_plan(plan, tasks, folder, command, accept_changed_data)
-        crashed = _run_populations(plan, tasks, expected, folder, console, stop)
+        watched = Watch(lambda _: None, lambda: stop.asked, told, folder / "profiles" if profile else None)
+        crashed = _run_populations(plan, tasks, expected, folder, console, watched)
         result = _report(plan, folder, command, console)
     return dataclasses.replace(result, crashed=crashed)
 
@@ -213,7 +220,7 @@ def _write_plan(plan: Plan, tasks: Mapping[Config, Task], folder: Path, command:
 
 
 def _run_populations(
-    plan: Plan, tasks: Mapping[Config, Task], expected: Mapping[str, Cost], folder: Path, console: Console, stop: Stop
+    plan: Plan, tasks: Mapping[Config, Task], expected: Mapping[str, Cost], folder: Path, console: Console, watch: Watch
 ) -> int:
     """Run what has no record yet. Returns the number of trials that crashed."""
     files = Files(folder, plan.trials, list(tasks.values()))
@@ -231,7 +238,7 @@ def _run_populations(
 
     def run_one(members: Group, following: Group | None) -> dict[str, float]:
         population = preparation.take(members, following)
-        return run_population(population, files, Watch(progress.advance, lambda: stop.asked), origin=members.origin)
+        return run_population(population, files, watch._replace(progress=progress.advance), origin=members.origin)
 
     crashed = 0
     seconds: dict[str, float] = {}
@@ -243,7 +250,7 @@ def _run_populations(
         while queue:
             members = queue.popleft()
             trials = members.trials
-            if stop.asked:
+            if watch.interrupted():
                 raise Interrupted
             progress.begin(_title(trials), expected[trials[0].arm].flops_per_step)
             try:

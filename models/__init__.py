@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from models.base import BadInput, Configuration, Model, Shapes, plugin, plugin_names
+from models.layers.derivatives import twice_differentiable
 
-__all__ = ["BadInput", "Configuration", "Model", "Shapes", "build", "names"]
+__all__ = ["BadInput", "Configuration", "Model", "Shapes", "build", "names", "twice_differentiable"]
 
 
 def names() -> tuple[str, ...]:

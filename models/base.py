@@ -249,6 +249,10 @@ def plugin(package: str, name: str, *, kind: str) -> types.ModuleType:
     return importlib.import_module(f"{package}.{name}")
 
 
+SCANNED = "blocks"
+"""Name of a module that is scanned over: its parameters and intermediates have the layers as their first axis."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shapes:
     """What a task declares of its inputs and outputs; a model is built from its config and these.

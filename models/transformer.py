@@ -67,7 +67,8 @@ class Transformer(nn.Module):
     """Embedding and positions, blocks, final normalisation, logits.
 
     Records ``embedded``, what the first block is given, and ``block_i/residual``, ``block_i/attention_weights``
-    [batch, heads, queries, keys]; of scanned blocks ``blocks/...``, with an axis of blocks in front.
+    [batch, heads, queries, keys], ``block_i/feedforward_activations``; of scanned blocks ``blocks/...``, with an axis
+    of blocks in front.
     """
 
     config: Config

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from models.base import BadInput, Configuration, Field, Static, Traced, describe, fields, plugin, plugin_names, unknown
-from train.sections import Augmentation, Execution, Groups, Initialisation, Regularisation, Training
+from train.sections import Augmentation, Diagnostics, Execution, Groups, Initialisation, Regularisation, Training
 
 SECTIONS = {
     "data": ("train.data", "data set"),
@@ -40,6 +40,7 @@ class Config(Configuration):
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     initialisation: Initialisation = dataclasses.field(default_factory=Initialisation)
     groups: Groups = dataclasses.field(default_factory=Groups)
+    diagnostics: Diagnostics = dataclasses.field(default_factory=Diagnostics)
     execution: Execution = dataclasses.field(default_factory=Execution)
 
     def validate(self) -> None:

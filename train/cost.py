@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from models import flops, summary
-from train import full_batch
+from train import diagnostics, full_batch
 from train.config import Config, leaves, traced_paths
 from train.data.task import Batch, BucketedSampler, Task
 from train.parameters import decay_mask, path_name
@@ -44,6 +44,7 @@ def cost(config: Config, task: Task) -> Cost:
     """
     task, size = full_batch.resolve(config, task)
     task.sampler.check(task.train.arrays, batch_size=size)
+    diagnostics.check(config, size)
     step = make_step(config, task.shapes, task.objective, task.decoding)
     hyperparameters: dict[str, dict[str, Any]] = {}
     for path in traced_paths([config]):

@@ -5,7 +5,8 @@ comes out is the same, bit for bit: a batch holds the same numbers, and everythi
 """
 
 import functools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train import randomness, summation
+from train.config import Trial, leaves
 from train.data.task import Arrays, Batch, BucketedSampler, Task
 from train.feed import Chunk
 from train.step import Hyperparameters, State, Step, is_active, step_keys
@@ -33,6 +35,35 @@ class Lanes(NamedTuple):
     hyperparameters: Hyperparameters
     padding: Any
     stream: Any
+
+
+def stack(trials: Sequence[Trial], traced: Sequence[str], devices: int) -> Lanes:
+    """The lanes of these trials, padded with copies of the first one until they divide over the devices.
+
+    Args:
+        trials: of equal static configuration.
+        traced: paths of the fields that the program takes as arguments.
+        devices: that they are spread over.
+    """
+    padded = math.ceil(len(trials) / devices) * devices
+    members = [*trials, *[trials[0]] * (padded - len(trials))]
+    hyperparameters: dict[str, dict[str, Any]] = {}
+    for path in traced:
+        section, _, name = path.partition(".")
+        values = [dict(leaves(trial.config))[path].value for trial in members]
+        hyperparameters.setdefault(section, {})[name] = np.asarray(values, np.float32)
+    streams = seeds(trials)
+    return Lanes(
+        seed=np.asarray([trial.seed for trial in members], np.uint32),
+        hyperparameters=hyperparameters,
+        padding=np.arange(padded) >= len(trials),
+        stream=np.asarray([streams.index(trial.seed) for trial in members], np.int32),
+    )
+
+
+def seeds(trials: Sequence[Trial]) -> tuple[int, ...]:
+    """The different seeds, each once."""
+    return tuple(dict.fromkeys(trial.seed for trial in trials))
 
 
 class Evaluation(NamedTuple):
@@ -66,10 +97,13 @@ class LaneFunctions:
         step: the pure functions of a trial.
         batch_size: items in a step.
         evaluate_every: steps from one evaluation to the next.
+        diagnosis: what :func:`train.diagnostics.make_diagnosis` gives.
     """
 
-    def __init__(self, task: Task, step: Step, *, batch_size: int, evaluate_every: int) -> None:
-        self.task, self.step = task, step
+    def __init__(
+        self, task: Task, step: Step, *, batch_size: int, evaluate_every: int, diagnosis: Callable[..., dict[str, Any]]
+    ) -> None:
+        self.task, self.step, self.diagnosis = task, step, diagnosis
         self.batch_size, self.evaluate_every = batch_size, evaluate_every
 
     def init(self, lane: Lanes, source: Arrays | Chunk, initial: Mapping[str, Any]) -> State:
@@ -161,6 +195,16 @@ class LaneFunctions:
             state.diverged_step + 0,
         )
 
+    def diagnose(self, state: State, lane: Lanes, source: Arrays | Chunk, step: Any) -> dict[str, Any]:
+        """What the diagnostics find of the train step ``step``, which is not taken."""
+        _, batch, bucket = self._draw(self._order(lane, source, step), lane, source, step)
+
+        def measure(batch: Batch) -> dict[str, Any]:
+            keys = step_keys(lane.seed, lane.hyperparameters, step)
+            return self.diagnosis(state, lane.hyperparameters, batch, keys, lane.seed, step)
+
+        return self._at_width(measure, batch, bucket)
+
     def _measure(self, state: State, lane: Lanes, source: Arrays | Chunk, size: int, index: Any) -> dict[str, Any]:
         """The objective's sums over one batch of an evaluation."""
         sampler: Any = self.task.sampler
@@ -179,9 +223,13 @@ class LaneFunctions:
         """The state with its sum of losses emptied after an evaluation, and the order at ``start``."""
         fresh = start % self.evaluate_every == 0
         state = state._replace(loss_sum=jnp.where(fresh, 0.0, state.loss_sum))
+        return state, self._order(lane, source, start)
+
+    def _order(self, lane: Lanes, source: Arrays | Chunk, step: Any) -> Any:
+        """What drawing needs at ``step``."""
         if isinstance(source, Chunk):
-            return state, ()
-        return state, self.task.sampler.start(source, _order_key(lane), start, batch_size=self.batch_size)
+            return ()
+        return self.task.sampler.start(source, _order_key(lane), step, batch_size=self.batch_size)
 
     def _one_step(self, state: State, order: Any, lane: Lanes, source: Arrays | Chunk, step: Any) -> tuple[State, Any]:
         """One train step: draw, gather, step. Also the order that the next one needs."""

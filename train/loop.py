@@ -23,14 +23,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from train import provenance, resumption, untrained
-from train.config import Trial, digest, to_json, values
+from train import profiling, resumption, untrained
+from train.config import Trial, values
 from train.cost import cost
-from train.data.task import Arrays, FinalEvaluation, Task
+from train.data.task import Arrays, FinalEvaluation
+from train.folder import Files
 from train.population import Population
-from train.records import Table
-from train.rows import confusion_rows
+from train.rows import confusion_rows, origin
 from train.signals import Interrupted
+from train.trackers import Tracker
 
 CHECKPOINT_SHARE = 0.02
 """Share of the time that checkpoints take at the most, by waiting longer after one that took long."""
@@ -39,81 +40,20 @@ CHUNK_SECONDS = 0.5
 """Aim for the duration of one dispatch: long beside its overhead, short beside a person's patience."""
 
 
-OUTCOME = ("status", "error", "diverged_step", "steps", "parameters", "flops_per_step", "train_seconds")
-SPLITS = ("validation", "test")
-
-
 class Watch(NamedTuple):
     """What the loop tells and asks while it runs.
 
     Attributes:
         progress: called with the number of trial-steps that have been done since the last call.
         interrupted: true once a stop has been asked for.
+        trackers: told of the rows of ``curves.csv``, and of the final metrics.
+        profiles: folder for a profile of a few steps of each population; None where none is wanted.
     """
 
     progress: Callable[[int], None]
     interrupted: Callable[[], bool]
-
-
-def metric_names(tasks: Sequence[Task], *, final: bool = False) -> list[str]:
-    """The metrics that these tasks report, each once, in order.
-
-    Args:
-        tasks: the tasks.
-        final: with those that the final evaluation alone reports, of decoded outputs.
-    """
-    names = [name for task in tasks for name in task.objective.metrics]
-    if final:
-        names += [name for task in tasks if task.decoding for name in task.decoding.metrics]
-    return list(dict.fromkeys(names))
-
-
-class Files:
-    """Where a study's records and checkpoints lie.
-
-    Args:
-        folder: the study's folder.
-        trials: all trials of the study, which give the hyperparameter columns.
-        tasks: all tasks of the study, which give the metric and data columns.
-    """
-
-    def __init__(self, folder: Path, trials: Sequence[Trial], tasks: Sequence[Task]) -> None:
-        metrics = metric_names(tasks)
-        settings = dict.fromkeys(path for trial in trials for path in values(trial.config))
-        facts = dict.fromkeys(f"data_{name}" for task in tasks for name in task.facts)
-        origin = ("config_hash", *provenance.COLUMNS, "strategy", *facts, "config")
-        head = ("trial", "arm", "seed")
-        finals = [f"{split}_{name}" for split in SPLITS for name in metric_names(tasks, final=True)]
-        measured = [f"validation_{name}" for name in metrics]
-        self.folder = folder
-        self.trials = Table(
-            folder / "trials.csv",
-            (*head, *OUTCOME, *finals, *settings, *origin),
-            optional={*finals, *settings, *facts},
-        )
-        self.curves = Table(
-            folder / "curves.csv",
-            (*head, "step", "seconds", "train_loss", *measured, *origin),
-            optional={*measured, *facts},
-        )
-        self.untrained = Table(
-            folder / "untrained.csv",
-            (*untrained.COLUMNS, *finals, *provenance.COLUMNS, "data"),
-            optional=set(finals),
-        )
-        names = ("true_name", "predicted_name")
-        self.confusion = Table(
-            folder / "confusion.csv", ("trial", "true", "predicted", *names, "count"), optional=set(names)
-        )
-
-    def checkpoints(self, population: Population) -> Path:
-        """The folder of a population's checkpoints."""
-        return self.folder / "checkpoints" / population.id
-
-    def finished(self) -> set[tuple[str, str]]:
-        """Trials that have their row, as (id, digest of the configuration)."""
-        rows = self.trials.rows()
-        return {(row["trial"], row["config_hash"]) for row in rows if row["status"] != "crashed"}
+    trackers: Sequence[Tracker] = ()
+    profiles: Path | None = None
 
 
 def run_population(
@@ -129,14 +69,16 @@ def run_population(
 
     Returns:
         seconds by what they went into: compile, step, evaluate, checkpoint, and input, in which the devices waited for
-        the data of a streamed split and had nothing else to do.
+        the data of a streamed split and had nothing else to do; where diagnostics are on, diagnose.
 
     Raises:
         Interrupted: a stop was asked for; a checkpoint has been written.
         DoesNotFit: the compiled programs take more memory than there is; nothing has been done.
     """
     compiled = population.compile_seconds
-    with contextlib.closing(population.splits):
+    with contextlib.ExitStack() as stack:
+        for each in (population.splits, *watch.trackers):
+            stack.callback(each.close)
         population.compile()
         population.check_memory()
         run = _Run(population, files, watch, origin)
@@ -153,6 +95,8 @@ class _Run:
         self.population, self.files, self.watch = population, files, watch
         self.checkpoints = resumption.opened(files.checkpoints(population), population)
         self.seconds = {"step": 0.0, "evaluate": 0.0, "checkpoint": 0.0, "input": 0.0}
+        if population.config.diagnostics.is_on:
+            self.seconds["diagnose"] = 0.0
         self.trained_seconds = 0.0
         self.training = population.config.training
         self.chunk = 4
@@ -178,11 +122,14 @@ class _Run:
         self.diverged = np.asarray(jax.device_get(self.states.diverged_step))
         mine = {trial.id for trial in self.population.trials}
         self.files.curves.keep(lambda row: row["trial"] not in mine or int(row["step"]) <= self.step)
+        for tracker in self.watch.trackers:
+            for trial in self.population.trials:
+                tracker.begin(trial, self.step)
 
     def train(self) -> None:
         """Evaluate, record, checkpoint, train on; until the last step."""
         fresh = self.step < 0
-        self.step = max(self.step, 0)
+        self.step = begun = max(self.step, 0)
         if fresh:
             self._evaluate()
         self._compact()
@@ -191,11 +138,11 @@ class _Run:
             boundary = min((self.step // every + 1) * every, self.training.steps)
             self._await_input()
             stop = min(self.step + self.chunk, boundary, self.population.splits.reach(self.step))
-            dispatched = time.perf_counter()
-            self.states, pulse = self.population.advance(self.states, self.step, stop)
-            self._submit("step", dispatched, stop - self.step, pulse, lambda _: None)
-            self.step, self.scores = stop, {}
-            if stop == boundary:
+            if self.watch.profiles is not None and self.step <= begun + 1:
+                self._advance_profiled(begun, stop, self.watch.profiles / self.population.id)
+            else:
+                self._advance(stop)
+            if self.step == boundary:
                 self._evaluate()
             self._wait(leave=1)
             self._save_if_due()
@@ -219,6 +166,21 @@ class _Run:
             self.step = last
         elif 10 * (last - self.step) >= last and self.population.compact(finished):
             self.ready = time.perf_counter()
+
+    def _advance(self, stop: int) -> None:
+        """Dispatch the steps up to ``stop``."""
+        dispatched = time.perf_counter()
+        self.states, pulse = self.population.advance(self.states, self.step, stop)
+        self._submit("step", dispatched, stop - self.step, pulse, lambda _: None)
+        self.step, self.scores = stop, {}
+
+    def _advance_profiled(self, begun: int, stop: int, folder: Path) -> None:
+        """One step to warm up; the next time, a few that are profiled."""
+        is_warm = self.step > begun
+        stop = min(stop, self.step + (profiling.STEPS if is_warm else 1))
+        with profiling.trace(folder) if is_warm else contextlib.nullcontext():
+            self._advance(stop)
+            self._wait(leave=0)
 
     def _await_input(self) -> None:
         """Wait for the data of the next step; what the devices were given before is not counted as waiting."""
@@ -289,7 +251,13 @@ class _Run:
         idle = self.population.splits.idle_seconds - idle
         self.seconds["input"] += idle
         self.seconds["evaluate"] -= idle
-        self._submit("evaluate", dispatched, 0, result, lambda evaluation: self._record(step, evaluation))
+        if self.population.config.diagnostics.is_on:
+            self._submit("evaluate", dispatched, 0, result, lambda _: None)
+            self._await_input()
+            dispatched, found = time.perf_counter(), self.population.diagnose(self.states, step)
+            self._submit("diagnose", dispatched, 0, found, lambda found: self._record(step, result, found))
+        else:
+            self._submit("evaluate", dispatched, 0, result, lambda evaluation: self._record(step, evaluation, {}))
         if self.population.stops_early:
             self._wait(leave=0)
             self._heed(step, result)
@@ -304,7 +272,7 @@ class _Run:
         self.states = self.population.observe(self.states, values, step)
         self.stopped = self.population.stopped_steps(self.states)
 
-    def _record(self, step: int, evaluation: Any) -> None:
+    def _record(self, step: int, evaluation: Any, diagnosis: dict[str, Any]) -> None:
         """Write a row for each lane that has neither diverged nor stopped before."""
         every = self.training.evaluate_every
         since = step % every or min(every, step)
@@ -313,9 +281,17 @@ class _Run:
         for lane, trial in enumerate(self.population.trials):
             if self.diverged[lane] >= 0 or self.stopped[lane] >= 0:
                 continue
-            row = self._head(trial) | {"step": step, "seconds": round(self.trained_seconds, 3)}
-            row["train_loss"] = float(evaluation.loss_sum[lane]) / since if step else ""
-            rows.append(row | self._metrics("validation", evaluation, lane) | self._origin(trial))
+            found: dict[str, float] = {"train_loss": float(evaluation.loss_sum[lane]) / since} if step else {}
+            found |= self._metrics("validation", evaluation, lane) | self.population.diagnosed(diagnosis, lane, step)
+            for tracker in self.watch.trackers:
+                tracker.write(trial, step, found)
+            self.files.curves.admit(found)
+            rows.append(
+                self._head(trial)
+                | {"step": step, "seconds": round(self.trained_seconds, 3)}
+                | found
+                | origin(trial, self.population.task.facts, self.population.execution)
+            )
         self.files.curves.append(rows)
         if step == self.step:
             self.scores = {row["trial"]: row[f"validation_{self.population.task.objective.metrics[0]}"] for row in rows}
@@ -348,10 +324,12 @@ class _Run:
             steps = self.training.steps if self.stopped[lane] < 0 else int(self.stopped[lane])
             row = self._head(trial) | {"status": "ok" if diverged < 0 else "diverged", "steps": steps}
             row |= {"diverged_step": diverged} if diverged >= 0 else metrics
+            for tracker in self.watch.trackers:
+                tracker.conclude(trial, steps, {} if diverged >= 0 else metrics)
             row |= {"parameters": spent.parameters, "flops_per_step": spent.flops_per_step}
             row |= {"train_seconds": round(self.trained_seconds, 3)}
             row |= values(trial.config)
-            rows.append(row | self._origin(trial))
+            rows.append(row | origin(trial, self.population.task.facts, self.population.execution))
             if diverged < 0 and "confusion" in test.sums:
                 confusion += confusion_rows(trial, test.of(lane)["confusion"], task.classes)
         if confusion:
@@ -376,13 +354,3 @@ class _Run:
             {f"{split}_{name}": value for name, value in decoding.score(tokens[lane], references).items()}
             for lane in range(len(self.population.trials))
         ]
-
-    def _origin(self, trial: Trial) -> dict[str, Any]:
-        facts = {f"data_{name}": value for name, value in self.population.task.facts.items()}
-        return {
-            "config_hash": digest(trial.config),
-            **provenance.collect(),
-            "strategy": self.population.execution,
-            **facts,
-            "config": to_json(trial.config),
-        }

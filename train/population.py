@@ -12,7 +12,6 @@ import concurrent.futures
 import functools
 import hashlib
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,11 +22,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
-from train import augmentation, full_batch, packing
-from train.config import Config, Trial, digest, leaves
+from train import augmentation, diagnostics, full_batch, packing
+from train.config import Config, Trial, digest
 from train.data.task import Arrays, Task
 from train.feed import Chunk
-from train.lane import Evaluation, LaneFunctions, Lanes
+from train.lane import Evaluation, LaneFunctions, seeds, stack
 from train.splits import Splits
 from train.step import State, make_step
 
@@ -70,8 +69,13 @@ class Population:
             augmentation.check(trial.config, task.shapes)
         self.strategy = choose_strategy(self.config, jax.default_backend())
         self.step = make_step(self.config, task.shapes, task.objective, task.decoding)
-        every = self.config.training.evaluate_every
-        self._lane = LaneFunctions(self.task, self.step, batch_size=batch_size, evaluate_every=every)
+        self._lane = LaneFunctions(
+            self.task,
+            self.step,
+            batch_size=batch_size,
+            evaluate_every=self.config.training.evaluate_every,
+            diagnosis=diagnostics.make_diagnosis(self.config, self.step),
+        )
         devices = jax.local_devices()
         count = min(len(devices), len(self.trials)) if self.config.execution.spread else 1
         self.mesh = Mesh(np.array(devices[:count]), (AXIS,))
@@ -79,10 +83,10 @@ class Population:
         self._programs: dict[str, Any] = {}
         self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
         self._whole = NamedSharding(self.mesh, PartitionSpec())
-        self.lanes = jax.device_put(self._lanes(traced, count), self._split)
+        self.lanes = jax.device_put(stack(trials, traced, count), self._split)
         self._slots: Any = None
         self._sums: dict[str, Any] | None = None
-        self.splits = Splits(self.task, self.config, self._whole, seeds=self._seeds, batch_size=batch_size)
+        self.splits = Splits(self.task, self.config, self._whole, seeds=seeds(self.trials), batch_size=batch_size)
         self._initial = jax.device_put(dict(task.initial), self._whole)
 
     @property
@@ -95,27 +99,6 @@ class Population:
     def execution(self) -> str:
         """The strategy in words, for the records: ``sequential x 2 devices``."""
         return f"{self.strategy} x {self.mesh.size} device{'s' if self.mesh.size > 1 else ''}"
-
-    def _lanes(self, traced: Sequence[str], devices: int) -> Lanes:
-        """Lane arrays, padded with copies of the first lane until they divide over the devices."""
-        padded = math.ceil(len(self.trials) / devices) * devices
-        members = self.trials + self.trials[:1] * (padded - len(self.trials))
-        hyperparameters: dict[str, dict[str, Any]] = {}
-        for path in traced:
-            section, _, name = path.partition(".")
-            values = [dict(leaves(trial.config))[path].value for trial in members]
-            hyperparameters.setdefault(section, {})[name] = np.asarray(values, np.float32)
-        return Lanes(
-            seed=np.asarray([trial.seed for trial in members], np.uint32),
-            hyperparameters=hyperparameters,
-            padding=np.arange(padded) >= len(self.trials),
-            stream=np.asarray([self._seeds.index(trial.seed) for trial in members], np.int32),
-        )
-
-    @property
-    def _seeds(self) -> tuple[int, ...]:
-        """The different seeds, each once."""
-        return tuple(dict.fromkeys(trial.seed for trial in self.trials))
 
     def init(self) -> State:
         """Fresh states of all lanes."""
@@ -187,6 +170,20 @@ class Population:
         for source, start, stop in self.splits.evaluation(split, arrays, busy):
             result = self._evaluate(states, split, arrays, result, source, start, stop, finished)()
         return result
+
+    def diagnose(self, states: State, step: int) -> dict[str, Any]:
+        """What the diagnostics find of every lane before ``step``; see :meth:`diagnosed`."""
+        step = min(step, self.config.training.steps - 1)
+        return self._diagnose(states, self.splits.training(step), step)()
+
+    def _diagnose(self, states: State, source: Arrays | Chunk, step: int) -> Callable[[], dict[str, Any]]:
+        return self._program("diagnose", self._lane.diagnose, (states, self.lanes), (source, np.int32(step)))
+
+    def diagnosed(self, found: dict[str, Any], lane: int, step: int) -> dict[str, float]:
+        """The columns of one lane, of what :meth:`diagnose` found at ``step``."""
+        own = {name: np.asarray(value[lane]) for name, value in found.items()}
+        size, at_end = self._lane.batch_size, step == self.config.training.steps
+        return diagnostics.finish(own, config=self.config, batch_size=size, at_end=at_end)
 
     @property
     def stops_early(self) -> bool:
@@ -282,6 +279,11 @@ class Population:
             lambda: self._advance(states, self.splits.training_shape(), 0, 0),
             lambda: self._prepare_evaluation(states, "validation", self.task.validation.arrays),
             *self._early_stopping(states),
+            *(
+                [lambda: self._diagnose(states, self.splits.training_shape(), 0)]
+                if self.config.diagnostics.is_on
+                else []
+            ),
         )
         with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
             for program in [pool.submit(call) for call in calls]:

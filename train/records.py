@@ -111,6 +111,15 @@ class Table:
         writer.writerows(rows)
         return buffer.getvalue()
 
+    def admit(self, columns: Iterable[str]) -> None:
+        """Give the table these columns, too; rows that are there have them empty."""
+        lacking = [name for name in columns if name not in self.columns]
+        if lacking:
+            rows = self.rows()
+            self.columns = (*self.columns, *lacking)
+            if self.path.exists():
+                write_atomically(self.path, self._text(rows, header=True))
+
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add rows, on the disk when this returns. Columns that a row lacks stay empty.
 

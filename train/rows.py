@@ -1,12 +1,23 @@
-"""Rows of the records that are not of a lane on its way: what is confused with what, and trials that crashed."""
+"""Rows of the records: where each comes from, those of trials that crashed, and confusions of classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from train import provenance
 from train.config import Trial, digest, to_json, values
+
+
+def origin(trial: Trial, facts: Mapping[str, Any], strategy: str) -> dict[str, Any]:
+    """What made a row: configuration, code, packages and device, how it ran, and the data's own facts."""
+    return {
+        "config_hash": digest(trial.config),
+        **provenance.collect(),
+        "strategy": strategy,
+        **{f"data_{name}": value for name, value in facts.items()},
+        "config": to_json(trial.config),
+    }
 
 
 def confusion_rows(trial: Trial, matrix: Any, classes: Sequence[str]) -> list[dict[str, Any]]:

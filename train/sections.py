@@ -253,6 +253,40 @@ class Training(Configuration):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Diagnostics(Configuration):
+    """What is measured of the training itself, at every evaluation, into columns of ``curves.csv``.
+
+    Measured is the next step: its batch, its random draws, the parameters before it; at the end, where none follows,
+    the last one's batch, and no update. What is off costs nothing, and nothing of it changes what is trained. See
+    :mod:`train.diagnostics`.
+
+    Attributes:
+        norms: of each layer's gradient, parameters and update (Euclidean), and the ratio of update to parameters.
+        activations: mean and standard deviation of what each layer records, and the share of its dead units: those
+            that are 0 for every item of the batch.
+        attention_entropy: of each layer's attention weights, the mean over queries and heads, in nats.
+        curvature: the largest and the least eigenvalue of the loss's Hessian (see :mod:`train.curvature`).
+        curvature_iterations: products of the Hessian with a vector that they take.
+        noise_scale: the simple gradient noise scale (McCandlish et al. 2018, equation 2.9), from the gradients of parts
+            of the batch.
+        noise_scale_parts: how many of them, of equal size; more give less noise in the estimate.
+    """
+
+    norms: Annotated[bool, Static()] = False
+    activations: Annotated[bool, Static()] = False
+    attention_entropy: Annotated[bool, Static()] = False
+    curvature: Annotated[bool, Static()] = False
+    curvature_iterations: Annotated[int, Static(ge=2)] = 20
+    noise_scale: Annotated[bool, Static()] = False
+    noise_scale_parts: Annotated[int, Static(ge=2)] = 2
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is measured."""
+        return self.norms or self.activations or self.attention_entropy or self.curvature or self.noise_scale
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Execution(Configuration):
     """How trials run. Changes nothing of what they compute beyond float rounding.
 

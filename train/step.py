@@ -17,9 +17,9 @@ from models.base import BadInput
 from models.beam_search import Beam, beam_search
 from models.generation import Sampling, generate
 from train import augmentation, early_stopping, mup, optimization, precision, randomness, regularisers
-from train.config import Config
+from train.config import Config, replace
 from train.data.task import Batch, Decoding
-from train.gradients import forward, make_loss
+from train.gradients import Loss, forward, make_loss
 from train.initialisation import initialised
 from train.objectives import OF_LOGITS, Objective
 from train.parameters import with_initial
@@ -58,6 +58,10 @@ class Step(NamedTuple):
     Attributes:
         init: ``(seed, hyperparameters, batch, initial) -> state``; ``initial`` is that of the task.
         train: ``(state, hyperparameters, batch, keys, step) -> state``; the train step.
+        loss: ``(state, hyperparameters, batch, keys, *, in_parts=True) -> (loss, batch, rngs)``; what the train step
+            minimises of a batch (:class:`train.gradients.Loss`; ``in_parts=False``: without accumulation), the batch
+            as it is augmented, and the keys that the model takes.
+        inspect: ``(state, hyperparameters, inputs) -> {name: array}``; what the model's layers record of an evaluation.
         measure: ``(state, hyperparameters, batch) -> {name: sum}``; the evaluation step.
         decode: ``(state, hyperparameters, source) -> tokens [batch, steps]``; for a task with a decoding.
         evaluated: ``(state, hyperparameters) -> variables``; what an evaluation takes of a state: ``params`` (the
@@ -68,6 +72,8 @@ class Step(NamedTuple):
 
     init: Callable[..., State]
     train: Callable[..., State]
+    loss: Callable[..., tuple[Loss, Batch, dict[str, Any]]]
+    inspect: Callable[..., dict[str, Array]]
     measure: Callable[..., dict[str, Array]]
     decode: Callable[..., Array]
     evaluated: Callable[..., dict[str, PyTree]]
@@ -110,9 +116,12 @@ def make_step(config: Config, shapes: Shapes, objective: Objective, decoding: De
     """
     _check(config, shapes, objective)
     model: Model = models.build(config.model, shapes, compute_dtype=config.training.compute_dtype)
+    apply = forward(model, config.training.rematerialise)
+    minimise = _make_loss(config, objective, apply)
     return Step(
         init=initial_state(config, shapes, model),
-        train=_make_train(config, shapes, objective, model),
+        train=_make_train(config, shapes, model, minimise, apply),
+        loss=minimise,
         **_make_evaluation(config, objective, decoding, model),
     )
 
@@ -168,19 +177,32 @@ def _is_scaled(config: Config) -> bool:
     return config.training.compute_dtype == "float16"
 
 
-def _make_train(config: Config, shapes: Shapes, objective: Objective, model: Model) -> Callable[..., State]:
-    apply = forward(model, config.training.rematerialise)
+def _make_loss(config: Config, objective: Objective, apply: Callable[..., Any]) -> Callable[..., Any]:
+    whole = replace(config, {"training.accumulation": 1})
 
-    def train(
-        state: State, hyperparameters: Hyperparameters, batch: Batch, keys: Mapping[str, Any], step: Array
-    ) -> State:
-        values, mixture = hyperparameters.get("regularisation", {}), None
+    def minimise(
+        state: State, hyperparameters: Hyperparameters, batch: Batch, keys: Mapping[str, Any], *, in_parts: bool = True
+    ) -> tuple[Loss, Batch, dict[str, Any]]:
+        own, mixture = config if in_parts else whole, None
         if changes := hyperparameters.get("augmentation", {}):
             batch, mixture = augmentation.augment(batch, changes, keys)
         others = {*augmentation.STREAMS, regularisers.NOISE}
         rngs = {name: key for name, key in keys.items() if name not in others}
         scale = state.loss_scale.scale if _is_scaled(config) else None
-        minimised = make_loss(config, objective, apply, batch, mixture, state.batch_stats, rngs, hyperparameters, scale)
+        found = make_loss(own, objective, apply, batch, mixture, state.batch_stats, rngs, hyperparameters, scale)
+        return found, batch, rngs
+
+    return minimise
+
+
+def _make_train(
+    config: Config, shapes: Shapes, model: Model, minimise: Callable[..., Any], apply: Callable[..., Any]
+) -> Callable[..., State]:
+    def train(
+        state: State, hyperparameters: Hyperparameters, batch: Batch, keys: Mapping[str, Any], step: Array
+    ) -> State:
+        values = hyperparameters.get("regularisation", {})
+        minimised, batch, rngs = minimise(state, hyperparameters, batch, keys)
         (total, (loss, batch_stats)), gradients = minimised.with_gradient(state.params)
         scaling = mup.scaling(config, shapes, batch.inputs, state.params)
         optimizer = optimization.build(
@@ -283,6 +305,10 @@ def _make_evaluation(
         )
         return objective.sums(outputs, batch)
 
+    def inspect(state: State, hyperparameters: Hyperparameters, inputs: Any) -> dict[str, Array]:
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        return dict(model.inspect(variables, inputs, hyperparameters=hyperparameters.get("model", {}))[1])
+
     def decode(state: State, hyperparameters: Hyperparameters, source: Any) -> Array:
         assert decoding is not None
         variables = evaluated(state, hyperparameters)
@@ -299,6 +325,7 @@ def _make_evaluation(
     return {
         "evaluated": evaluated,
         "measure": measure,
+        "inspect": inspect,
         "decode": decode,
         "observe": observe,
         "conclude": conclude,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from models.layers import direct_attention
+from models.layers.derivatives import is_twice_differentiable
 
 
 def attention(
@@ -163,7 +164,7 @@ def _fused_kernel_takes(queries: Array, keys: Array, values: Array) -> bool:
     """
     size = queries.shape[-1]
     fits = queries.dtype in (jnp.bfloat16, jnp.float16) and size == values.shape[-1] and size % 8 == 0 and size <= 128
-    if not fits or queries.dtype != keys.dtype or jax.default_backend() != "gpu":
+    if not fits or queries.dtype != keys.dtype or jax.default_backend() != "gpu" or is_twice_differentiable():
         return False
     device = jax.local_devices()[0]
     # "8.0" is the first generation that has the kernel; AMD's names are no numbers.

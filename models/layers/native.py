@@ -21,6 +21,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from models.layers.derivatives import is_twice_differentiable
+
 LOGGER = logging.getLogger("paribus")
 
 _LOCK = threading.Lock()
@@ -47,8 +49,8 @@ def _llvm() -> Any:
 
 
 def is_available() -> bool:
-    """Whether machine code can be made here, and would be run: the default device is a CPU."""
-    return jax.default_backend() == "cpu" and _llvm() is not None
+    """Whether machine code can be made here, and would be run: on a CPU, and where its one derivative will do."""
+    return not is_twice_differentiable() and jax.default_backend() == "cpu" and _llvm() is not None
 
 
 def fits(features: int, dtype: Any) -> bool:

@@ -169,6 +169,10 @@ def reverse(x: Array, lengths: Int[Array, " batch"] | None) -> Array:
         x: [time, batch, ...].
         lengths: real steps of each sequence; all where it is None.
     """
+    return _reversed(x, lengths)
+
+
+def _reversed(x: Any, lengths: Any) -> Any:
     if lengths is None:
         return jnp.flip(x, axis=0)
     time = jnp.arange(x.shape[0], dtype=lengths.dtype)[:, None]
@@ -177,8 +181,8 @@ def reverse(x: Array, lengths: Int[Array, " batch"] | None) -> Array:
 
 
 reverse.defvjp(
-    lambda x, lengths: (reverse(x, lengths), lengths),
-    lambda lengths, g: (reverse(g, lengths), None),
+    lambda x, lengths: (_reversed(x, lengths), lengths),
+    lambda lengths, g: (_reversed(g, lengths), None),
 )
 
 

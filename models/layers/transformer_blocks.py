@@ -165,6 +165,7 @@ class Block(nn.Module):
         config = self.config
         hidden = config.feedforward * (2 if config.activation in GATED else 1)
         hidden = activation(config.activation)(self._dense(hidden, "feedforward_in")(x))
+        record(self, "feedforward_activations", lambda: hidden)
         return self._dense_out("feedforward_out")(hidden)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Num
 
-from models.base import BadInput
+from models.base import SCANNED, BadInput
 from models.inputs import Padded, unpad
 from models.layers import positions as order
 from models.layers.dropout import Dropout
@@ -92,7 +92,7 @@ class Stack(nn.Module):
                 out_axes=1,
                 length=config.depth,
             )
-            x, caches = scan(*options, name="blocks")(x, context, caches, memory)
+            x, caches = scan(*options, name=SCANNED)(x, context, caches, memory)
         else:
             extended = []
             for index in range(config.depth):

@@ -38,7 +38,8 @@ from train.data import streaming
 from train.data.sampling import ShuffledExamples
 from train.data.task import Task, Train, Validation
 from train.feed import training_feed
-from train.loop import Files, Watch, run_population
+from train.folder import Files
+from train.loop import Watch, run_population
 from train.population import Population
 
 

@@ -42,6 +42,7 @@ NAMES = [
     ([STUDY, "--config.data.name=mnsit"], "'mnist'", "digits"),
     ([STUDY, "--config.optimizer.name=adm"], "'adam'", "sgd"),
     ([STUDY, "--config.schedule.name=cosin"], "'cosine'", "constant"),
+    ([STUDY, "--tracker=tensorbord"], "'tensorboard'", "wandb"),
     ([STUDY, "--config.optimizer.name=sgd", "--config.optimizer.b1=0.9"], "optimizer.learning_rate", "model.width"),
 ]
 
@@ -96,6 +97,13 @@ BASELINE = (*SMOKE, "--arms=mlp")
 def test_a_batch_larger_than_the_data_is_refused(capsys, tmp_path):
     message = refused(capsys, *BASELINE, "--config.training.batch_size=100000", f"--workdir={tmp_path / 'new'}")
     assert "arm 'mlp': batch_size=100000 must be at most 3500" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_of_a_batch_that_are_not_equal_are_refused(capsys, tmp_path):
+    options = ["--config.diagnostics.noise_scale=true", "--config.diagnostics.noise_scale_parts=7"]
+    message = refused(capsys, *BASELINE, *options, f"--workdir={tmp_path / 'new'}")
+    assert "arm 'mlp': diagnostics.noise_scale_parts=7 must divide" in message
     assert list(tmp_path.iterdir()) == []
 
 

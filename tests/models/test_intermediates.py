@@ -23,8 +23,11 @@ def below(*prefixes, names):
 DOCUMENTED = {
     "cnn": {"stage_0", "stage_1", "hidden_activations"},
     "encoder_decoder": {"encoder/embedded", "decoder/embedded"}
-    | below("encoder/block_0", names=["residual", "attention_weights"])
-    | below("decoder/block_0", names=["residual", "attention_weights", "cross_attention_weights"]),
+    | below("encoder/block_0", names=["residual", "attention_weights", "feedforward_activations"])
+    | below(
+        "decoder/block_0",
+        names=["residual", "attention_weights", "cross_attention_weights", "feedforward_activations"],
+    ),
     "mlp": {"activations_0", "activations_1"},
     "resnet": {f"stage_{i}_block_0{name}" for i in range(3) for name in ("/residual", "_outputs")},
     "rnn": below("layer_0", "layer_1", names=GATES["lstm"]),
@@ -32,7 +35,8 @@ DOCUMENTED = {
     | below("encoder/layer_0", "encoder/layer_0_backward", names=GATES["gru"]),
     "tcn": {"block_0", "block_1"},
     "text_cnn": {"features"},
-    "transformer": {"embedded"} | below("block_0", "block_1", names=["residual", "attention_weights"]),
+    "transformer": {"embedded"}
+    | below("block_0", "block_1", names=["residual", "attention_weights", "feedforward_activations"]),
 }
 
 

@@ -309,6 +309,7 @@ def test_the_digest_names_what_is_computed():
             "groups.patterns": ("bias$",),
             "groups.learning_rates": (2.0,),
             "groups.weight_decays": (2.0,),
+            "diagnostics.noise_scale_parts": 4,
         }.get(path, _another(values(grouped)[path]))
         assert digest(replace(grouped, {path: other})) != digest(grouped), path
 

@@ -11,7 +11,8 @@ from models.base import BadInput
 from tests.train.optimizer_cases import assert_same_bits, traced
 from train.config import replace, traced_paths
 from train.early_stopping import begin, observe
-from train.loop import Files, Watch, run_population
+from train.folder import Files
+from train.loop import Watch, run_population
 from train.population import Population
 from train.step import is_active, make_step
 

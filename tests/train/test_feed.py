@@ -13,7 +13,8 @@ from train.config import traced_paths
 from train.data.bucketing import BucketedExamples
 from train.data.streaming import TrainingChunks
 from train.data.task import Train, Validation
-from train.loop import Files, Watch, run_population
+from train.folder import Files
+from train.loop import Watch, run_population
 from train.population import Population
 from train.signals import Interrupted
 

@@ -12,7 +12,8 @@ from train.checkpoints import Checkpoints
 from train.config import digest, from_dict, traced_paths, values
 from train.cost import cost
 from train.data.task import Test
-from train.loop import Files, Watch, run_population
+from train.folder import Files
+from train.loop import Watch, run_population
 from train.population import Population
 from train.rows import crashed_rows
 from train.signals import Interrupted

@@ -142,3 +142,18 @@ def test_any_one_line_text_survives(tmp_path, cells):
     rows = [{"trial": "t", "config": cell} for cell in cells]
     Table(path, COLUMNS).append(rows)
     assert Table(path, COLUMNS).rows() == texts(rows)
+
+
+def test_a_table_admits_columns_that_its_rows_have_empty(tmp_path):
+    table = Table(tmp_path / "t.csv", COLUMNS, optional=())
+    table.admit(["extra/a"])
+    assert not table.path.exists()
+    table.append(ROWS[:1])
+    table.admit(["step", "extra/b"])
+    table.append([{**ROWS[1], "extra/b": 2.5, "extra/a": 1}])
+    assert [(row["extra/a"], row["extra/b"]) for row in table.rows()] == [("", ""), ("1", "2.5")]
+    assert texts(table.rows()) == texts(ROWS[:2])
+    again = Table(table.path, COLUMNS, optional=())  # as another process finds it
+    again.admit(["extra/a"])
+    again.append([{**ROWS[2], "extra/a": 3}])
+    assert [row["extra/a"] for row in again.rows()] == ["", "1", "3"]

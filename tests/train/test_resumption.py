@@ -13,7 +13,8 @@ from models.base import BadInput
 from train import loop, provenance, resumption
 from train.checkpoints import Checkpoints
 from train.config import digest, program_key, replace, to_dict, traced_paths
-from train.loop import Files, Watch, run_population
+from train.folder import Files
+from train.loop import Watch, run_population
 from train.population import Population
 from train.resumption import Saved
 from train.signals import Interrupted

@@ -9,7 +9,8 @@ import pytest
 
 from train import untrained
 from train.config import digest, traced_paths
-from train.loop import Files, Watch, run_population
+from train.folder import Files
+from train.loop import Watch, run_population
 from train.population import Population
 from train.signals import Interrupted
 

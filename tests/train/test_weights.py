@@ -16,7 +16,8 @@ from train import weights
 from train.checkpoints import Checkpoints
 from train.config import Trial, replace, to_dict, traced_paths
 from train.data.task import FinalEvaluation
-from train.loop import Files, Watch, run_population
+from train.folder import Files
+from train.loop import Watch, run_population
 from train.population import Population
 
 

@@ -19,7 +19,8 @@ from train.cost import cost
 from train.data import glove, sentences
 from train.data.sentences import SentencesConfig, Text, classification
 from train.data.task import Batch, FinalEvaluation
-from train.loop import Files, Watch, run_population
+from train.folder import Files
+from train.loop import Watch, run_population
 from train.population import Population
 from train.step import with_initial
 

@@ -20,7 +20,8 @@ from train.data import pairs
 from train.data.pairs import BEGIN, END, PAD, PairsConfig, Score, SentencePair, split_by_digest, until_end
 from train.data.task import Batch, FinalEvaluation
 from train.data.vocabularies import Pieces, Subwords, fitted, words
-from train.loop import Files, Watch, metric_names, run_population
+from train.folder import Files, metric_names
+from train.loop import Watch, run_population
 from train.population import Population
 
 TINY = seq2seq.Config(width=6, embedding=5, bidirectional=False, attention="dot")
