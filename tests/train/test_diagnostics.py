@@ -156,7 +156,7 @@ def lowered(population):
     """The text of the training program."""
     program = jax.jit(population._over_lanes(population._lane.advance_sequential), donate_argnums=(0,))
     states = population._states_shape()
-    shared = (population._arrays["train"], np.int32(0), np.int32(0))
+    shared = (population.splits.resident["train"], np.int32(0), np.int32(0))
     return program.lower(states, (population.lanes,), shared).as_text()
 
 
@@ -242,8 +242,8 @@ def test_curvature_of_a_lane_against_the_whole_hessian(make_trials, images):
     states = population.init()
     found = population.diagnosed(jax.device_get(population.diagnose(states, 0)), 0, 0)
     state, lane = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[0]), (states, population.lanes))
-    order = population._lane._order(lane, population._arrays["train"], 0)
-    batch = population._lane._draw(order, lane, population._arrays["train"], 0)[1]
+    order = population._lane._order(lane, population.splits.resident["train"], 0)
+    batch = population._lane._draw(order, lane, population.splits.resident["train"], 0)[1]
     step = make_step(trial.config, images.shapes, images.objective)
     loss = step.loss(state, {}, batch, {})[0]
     flat, unravel = jax.flatten_util.ravel_pytree(state.params)
