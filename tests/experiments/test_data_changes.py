@@ -26,6 +26,7 @@ def other_digits(monkeypatch):
     return lambda: monkeypatch.setattr(data, "load", load)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plain_report")
 def test_changed_data_are_refused_unless_the_user_insists(run, tmp_path, other_digits, caplog):
     run(arms=["slow"], seeds=1)

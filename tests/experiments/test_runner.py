@@ -122,6 +122,7 @@ def test_a_second_run_does_nothing_and_reports_the_same(run, tmp_path, populatio
     assert {path: path.read_bytes() for path in files} == files
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plain_report")
 def test_more_seeds_and_arms_run_only_what_is_new(run, tmp_path, populations):
     run(arms=["slow"])
@@ -144,6 +145,7 @@ def test_more_seeds_and_arms_run_only_what_is_new(run, tmp_path, populations):
     assert populations == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plain_report")
 def test_an_arm_with_fields_of_its_own_may_come_later(run, tmp_path, monkeypatch):
     from models import cnn
@@ -159,6 +161,7 @@ def test_an_arm_with_fields_of_its_own_may_come_later(run, tmp_path, monkeypatch
     assert len(run(arms=[]).trials) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plain_report")
 @pytest.mark.usefixtures("plain_report")
 def test_weights_are_exported_and_a_folder_without_a_plan_is_still_known(run, tmp_path, capsys):
@@ -245,7 +248,7 @@ def test_a_population_that_crashes_leaves_the_others_alone_and_is_tried_again(ru
 
 
 @pytest.mark.usefixtures("plain_report")
-@pytest.mark.parametrize("ran_out", ["before", "while"])
+@pytest.mark.parametrize("ran_out", [pytest.param("before", marks=pytest.mark.slow), "while"])
 def test_a_population_that_does_not_fit_is_split_and_no_trial_is_lost(run, tmp_path, monkeypatch, ran_out):
     """More than one trial of width 8 is too much: by the estimate, or when the device is asked for memory."""
     original, sizes = Population.init, []
@@ -265,6 +268,7 @@ def test_a_population_that_does_not_fit_is_split_and_no_trial_is_lost(run, tmp_p
     assert len(table(tmp_path, "trials.csv")) == 6
 
 
+@pytest.mark.slow
 def test_a_study_whose_every_trial_crashes_is_reported(run, tmp_path, monkeypatch, capsys):
     from experiments.__main__ import main
 

@@ -72,6 +72,7 @@ def test_value_and_gradients_match_xla(size, kernel_size, strides, dilation, pad
         assert_close(ours, theirs, 1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dilation", "strides"), [(None, None), ((3,), None), ((2,), (2,))])
 def test_causal_padding_is_zeros_before_the_sequence(dilation, strides):
     span = 2 * (dilation or (1,))[0]

@@ -193,6 +193,7 @@ def test_transposed_product_is_the_product(rows, inputs, multiple, dtype):
         assert_close(jax.jit(direct.transposed_product)(x, g), expected, dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [100, 77])
 def test_features_that_do_not_fill_vectors_are_filled_with_zeros(features):
     """Many features: machine code with some zeros; the result is that of the patches."""

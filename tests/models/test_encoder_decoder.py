@@ -40,6 +40,7 @@ def _logits(model, variables, pair, train=False, rngs=None, **hyperparameters):
     return jax.jit(apply)(variables, pair)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"norm_position": "pre", "positions": "rotary"}, {"positions": "alibi"}])
 def test_a_target_position_depends_on_the_whole_source_and_no_later_target(options):
     """By gradients: of real sources, and of the targets' embeddings through a table of one row for each position."""
@@ -63,6 +64,7 @@ def test_a_target_position_depends_on_the_whole_source_and_no_later_target(optio
         assert float(jnp.where(jnp.tri(6, dtype=bool), influence, 1).min()) > 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"norm_position": "pre", "positions": "learned", "scan_layers": True}])
 def test_padding_changes_nothing_bit_for_bit(options):
     """Sources are padded to the end, one of them whole; what stands there, and in the targets, is nowhere seen."""
@@ -128,6 +130,7 @@ def test_tables_of_their_own():
     assert _logits(model, variables, _pair()).shape == (3, 6, WORDS)
 
 
+@pytest.mark.slow
 def test_dropout_off_draws_nothing_and_on_drops():
     model, variables = _made(dropout_rate=0.0)
     still = _logits(model, variables, _pair())

@@ -299,6 +299,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("family", SMALL)
 def test_greedy_is_the_argmax_of_the_whole_sequence(family, dtype):

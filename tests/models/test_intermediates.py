@@ -54,6 +54,7 @@ def prepared(family):
     return model, apply, inspect, variables, inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_recorded(family):
     model, apply, inspect, _, inputs = prepared(family)

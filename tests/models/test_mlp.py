@@ -223,6 +223,7 @@ def test_normalised_residual_layers_match_torch(normalisation, x64):
             close(stats[name]["var"], module.running_var.numpy())
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_and_its_gradients_have_32_bits():
     config = mlp.Config(depth=2, width=32, normalisation="layer")
     wide, narrow = build(config, IMAGES), build(config, IMAGES, compute_dtype="bfloat16")

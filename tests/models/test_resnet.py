@@ -74,6 +74,7 @@ def test_parameter_counts_on_imagenet(depth, block, millions):
     assert round(count(config, IMAGENET) / 1e6, 2) == millions
 
 
+@pytest.mark.slow
 def test_parameter_counts_of_wide_and_preactivated_networks():
     wide = resnet.Config(depth=28, width_multiplier=10, shortcut="projection", preactivation=True)
     assert round(count(wide, CIFAR) / 1e6, 1) == 36.5  # Zagoruyko and Komodakis 2016, table 4
@@ -349,6 +350,7 @@ def test_bfloat16():
         assert jnp.isfinite(leaf).all()
 
 
+@pytest.mark.slow
 def test_vmapped_trials_are_solo_trials():
     model, variables, x = make(CONFIGS["identity"])
     random = np.random.default_rng(2)

@@ -168,6 +168,7 @@ def test_outputs_and_gradients_equal_a_loop_in_pytorch(shapes, kinds):
 # --- padding, steps, attention ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sutskever", "bahdanau", "luong feeding dot"])
 def test_padding_changes_nothing_bit_for_bit(kind):
     model, pair = _model(KINDS[kind]), _inputs()
@@ -191,6 +192,7 @@ def test_padding_changes_nothing_bit_for_bit(kind):
     jax.tree.map(np.testing.assert_array_equal, gradients, other_gradients)
 
 
+@pytest.mark.slow
 @every_kind
 def test_steps_are_the_whole_and_attention_is_a_distribution_over_real_positions(options):
     model, pair = _model(options), _inputs()

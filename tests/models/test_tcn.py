@@ -178,6 +178,7 @@ def test_weight_normalisation_begins_as_the_plain_network():
     np.testing.assert_allclose(_logits(a, doubled, x), _logits(a, normalised, x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shapes", [SEQUENCE, LAST, TOKENS])
 def test_padding_changes_nothing_bit_for_bit(shapes):
     model, variables, x = _make(SMALL, shapes)

@@ -47,10 +47,9 @@ def test_parameter_count_of_the_paper():
     assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.reference
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [pytest.param("float32", 1e-5, marks=pytest.mark.slow), ("float64", 1e-10)]
-)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-10)])
 @pytest.mark.parametrize("shapes", [TOKENS, VECTORS])
 @pytest.mark.parametrize("padded", [False, True])
 def test_equals_pytorch(shapes, padded, dtype, tolerance):

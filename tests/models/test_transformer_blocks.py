@@ -186,7 +186,9 @@ def test_intermediates_have_names_and_cost_nothing_when_not_asked_for():
     tokens = jnp.asarray(np.random.default_rng(0).integers(0, 7, (2, TIME)), "int32")
     variables = _drawn(jax.eval_shape(model.init, jax.random.key(0), tokens))
     logits, kept = jax.jit(lambda v: model.inspect(v, tokens, hyperparameters={}))(variables)
-    names = {f"block_{i}/{name}" for i in range(2) for name in ("attention_weights", "residual")}
+    names = {
+        f"block_{i}/{name}" for i in range(2) for name in ("attention_weights", "feedforward_activations", "residual")
+    }
     assert set(kept) == names | {"embedded"}
     weights = kept["block_1/attention_weights"]
     assert weights.shape == (2, 4, TIME, TIME)

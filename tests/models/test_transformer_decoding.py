@@ -44,6 +44,7 @@ def _stepwise(model, variables, start, tokens, *, prompt, length):
     return jax.jit(read)(variables, tokens)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -114,6 +114,7 @@ def _bert_body(torch, twin):
     return x
 
 
+@pytest.mark.slow
 @DTYPES
 def test_masked_language_model_as_bert(dtype, tolerance):
     torch = pytest.importorskip("torch")
@@ -208,6 +209,7 @@ def test_image_patches_as_vit(dtype, tolerance):
         _compare(model, params, gradients, jnp.asarray(images), cotangent, reference.value(theirs), tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pre", "dtype", "tolerance"), [(False, "float32", 1e-5), (True, "float64", 1e-10)])
 def test_encoder_decoder_as_vaswani(pre, dtype, tolerance):
     torch = pytest.importorskip("torch")

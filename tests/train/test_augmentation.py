@@ -49,6 +49,7 @@ def moved(image, down, right):
     return padded[far + down : far + down + HEIGHT, far + right : far + right + WIDTH]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", [1, 2, 6])
 def test_a_crop_is_a_window_of_the_padded_image_at_any_place_alike(pictures, padding):
     found = np.asarray(jax.jit(augmentation.crop)(pictures, jnp.float32(padding), jax.random.key(3)))

@@ -44,6 +44,7 @@ def test_stochastic_averaging_takes_every_c_th_weights(base, images):
     assert loss != step.measure(free[8], {}, batches[0])["loss"]
 
 
+@pytest.mark.slow
 def test_the_average_has_its_own_statistics_of_batch_normalisation(base, images):
     """With momentum 0 they are those of the averaged weights on the last batch."""
     normalised = {"model__normalisation": "batch", "model__norm_momentum": 0.0}

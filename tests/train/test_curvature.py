@@ -67,6 +67,7 @@ def test_a_loss_that_is_not_finite_has_no_curvature():
     assert np.isnan(found).all()
 
 
+@pytest.mark.slow
 def test_a_real_network_against_its_whole_hessian():
     """To 1e-4 of what numpy finds of the Hessian as jax.hessian has it."""
     keys = jax.random.split(jax.random.key(0), 4)

@@ -58,7 +58,7 @@ def test_slots_of_a_batched_program_are_halved(devices):
         assert gain(range(8), places, finished, devices, "vectorised") == 8 / len(places)
 
 
-@pytest.mark.parametrize("strategy", ["sequential", "vectorised"])
+@pytest.mark.parametrize("strategy", ["sequential", pytest.param("vectorised", marks=pytest.mark.slow)])
 def test_what_goes_on_is_not_changed_by_what_is_packed_away(strategy, make_trials, images):
     """Two of four lanes diverge at once, both on the first device."""
     wild = [{"optimizer.learning_rate": 1e25}] * 2 + list(ARMS[2:])

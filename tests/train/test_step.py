@@ -140,6 +140,7 @@ def test_measuring_drops_nothing_and_needs_no_key(base, images):
     assert jax.tree.all(jax.tree.map(np.array_equal, found, expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "kind"),
     [

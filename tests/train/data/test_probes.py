@@ -219,6 +219,7 @@ def test_recall_places_follow_the_power_law():
     assert np.sum((counts - expected) ** 2 / expected) < 26.1  # chi-squared, 8 degrees of freedom, p = 0.001
 
 
+@pytest.mark.slow
 def test_distinct_numbers_are_every_choice_equally_often():
     words = jax.random.bits(jax.random.key(0), (24_000, 2), "uint32")
     chosen = np.asarray(jax.jit(jax.vmap(lambda row: fresh.distinct(row, 4)))(words))

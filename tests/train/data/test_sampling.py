@@ -141,6 +141,7 @@ def test_evaluation_sees_every_example_once(size, batch_size):
     assert [(float(x[0]), int(y)) for x, y in seen] == [(2.0 * i, i) for i in range(size)]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(size=st.integers(2, 60), length=st.integers(1, 20), batch_size=st.integers(1, 12))
 def test_evaluation_predicts_every_token_but_the_first_once(size, length, batch_size):

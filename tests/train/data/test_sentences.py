@@ -196,6 +196,7 @@ def final_params(trained, lane):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[lane]), states.params)
 
 
+@pytest.mark.slow
 def test_confusion_goes_to_a_file(trained):
     task, config, folder, _, _ = trained
     arrays = task.test.open(FinalEvaluation())
@@ -325,6 +326,7 @@ def test_absent_vectors():
         made(vectors="nowhere.txt")
 
 
+@pytest.mark.slow
 def test_models_begin_from_the_vectors(base, tmp_path):
     path = vectors_file(tmp_path, "a 1 2 3 4 5\nc 6 7 8 9 10\n")
     plain, task = made(), made(vectors=path)

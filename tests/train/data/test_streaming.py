@@ -100,6 +100,7 @@ def drawn_in_memory(sampler, arrays, seed, steps):
     return np.stack(found), buckets or [0] * steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["images", "buckets", "text"])
 def test_the_host_draws_what_the_program_draws(name):
     sampler, arrays = CASES[name]

@@ -189,6 +189,7 @@ def test_no_sentence_is_in_two_splits():
 # The objective
 
 
+@pytest.mark.slow
 def test_every_token_weighs_the_same_in_every_batch():
     """Batches of different length together have the gradient of the mean over all tokens."""
     generator = np.random.default_rng(0)
