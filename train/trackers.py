@@ -55,7 +55,7 @@ class TensorBoard:
 
     def begin(self, trial: Trial, step: int) -> None:
         """Open the trial's file; TensorBoard hides what earlier files hold beyond ``step``."""
-        # Files are named by the second in which they begin: without a suffix a quick second run would overwrite the first.
+        # Files are named by the second in which they begin: without a suffix the second run within one overwrites.
         writer = self._make(str(self._folder / trial.id), purge_step=step + 1, filename_suffix=f".{step + 1}")
         writer.add_text("config", f"```\n{json.dumps(to_dict(trial.config), indent=1)}\n```", 0)
         self._writers[trial.id] = writer
