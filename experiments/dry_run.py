@@ -13,12 +13,11 @@ from experiments.formatting import si
 from experiments.plan import Plan
 from experiments.progress import clock
 from experiments.runner import check_metric, costs, load_tasks
-from train import devices
+from train import devices, strategies
 from train.config import Config, paths
 from train.cost import Cost
 from train.data.task import Task
 from train.packing import group
-from train.population import choose_strategy
 
 EFFICIENCY = 0.3
 """Share of the speed of a large matrix product that the small networks of an ablation typically reach."""
@@ -39,9 +38,10 @@ def show(plan: Plan, data_dir: str | None, console: Console) -> None:
         console.print(f"override: {remark}", highlight=False, markup=False, soft_wrap=True)
     populations = group(plan.trials)
     total = sum(spent[trial.arm].flops_per_step * trial.config.training.steps for trial in plan.trials)
-    strategies = sorted({choose_strategy(config, jax.default_backend()) for config in plan.configs.values()})
+    backend = jax.default_backend()
+    ways = sorted({strategies.expected(each[0].config, backend, len(each)) for each in populations})
     console.print(
-        f"{len(plan.trials)} trials in {len(populations)} populations ({', '.join(strategies)}), each compiled once; "
+        f"{len(plan.trials)} trials in {len(populations)} populations ({', '.join(ways)}), each compiled once; "
         f"{si(total)}FLOP in all; at this machine's speed very roughly {clock(total / _speed() / EFFICIENCY)}",
         highlight=False,
         soft_wrap=True,

@@ -26,7 +26,7 @@ from experiments import data_changes, report
 from experiments.plan import Plan, check_against, document, load, resolve
 from experiments.progress import StudyProgress, clock
 from models.base import BadInput
-from train import data, devices, resumption, trackers
+from train import data, devices, resumption, strategies, trackers
 from train.config import Config, Trial, digest
 from train.cost import Cost, cost
 from train.data.task import Task
@@ -234,7 +234,9 @@ def _run_populations(
         return sum(expected[trial.arm].flops_per_step * trial.config.training.steps for trial in trials)
 
     def make(members: Group) -> Population:
-        return Population(members.trials, members.traced, tasks[members.trials[0].config])
+        config = members.trials[0].config
+        args = (members.trials, members.traced, tasks[config])
+        return strategies.population(lambda way: Population(*args, way), config, len(members.trials))
 
     def run_one(members: Group, following: Group | None) -> dict[str, float]:
         population = preparation.take(members, following)

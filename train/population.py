@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
 from train import augmentation, diagnostics, full_batch, packing
-from train.config import Config, Trial, digest
+from train.config import Trial, digest
 from train.data.task import Arrays, Task
 from train.feed import Chunk
 from train.lane import Evaluation, LaneFunctions, seeds, stack
@@ -35,18 +35,6 @@ logger = logging.getLogger("paribus")
 AXIS = "lanes"
 
 
-def choose_strategy(config: Config, backend: str) -> str:
-    """The strategy that was measured to be fastest, or the one that the configuration demands.
-
-    On a CPU, lanes one after another won in every family (tests/benchmarks/populations.py): batched
-    kernels spill the caches and gain nothing. On an accelerator a small model is bound by launches,
-    so its lanes are batched; that was not measured.
-    """
-    if config.execution.strategy != "auto":
-        return config.execution.strategy
-    return "sequential" if backend == "cpu" else "vectorised"
-
-
 class Population:
     """Trials that share one compiled program, on the devices that they are spread over.
 
@@ -55,19 +43,24 @@ class Population:
         traced: paths of the fields that the program takes as arguments; those of all trials of
             the study that share the static configuration, so that each gets the same program.
         task: the data.
+        strategy: how the lanes of a device run, sequential or vectorised; None for what the configuration says.
+            Nothing is measured here (see :mod:`train.strategies`): where it leaves that open, sequential on a CPU,
+            vectorised elsewhere.
 
     Raises:
         BadInput: the model cannot treat the task, or the batch does not fit the data.
     """
 
-    def __init__(self, trials: Sequence[Trial], traced: Sequence[str], task: Task) -> None:
+    def __init__(self, trials: Sequence[Trial], traced: Sequence[str], task: Task, strategy: str | None = None) -> None:
         self.trials = tuple(trials)
         self.config = trials[0].config
         self.task, batch_size = full_batch.resolve(self.config, task)
         self.task.sampler.check(task.train.arrays, batch_size=batch_size)
         for trial in trials:  # make_step sees the first alone
             augmentation.check(trial.config, task.shapes)
-        self.strategy = choose_strategy(self.config, jax.default_backend())
+        self.strategy = strategy or self.config.execution.strategy
+        if self.strategy not in ("sequential", "vectorised"):
+            self.strategy = "sequential" if jax.default_backend() == "cpu" else "vectorised"
         self.step = make_step(self.config, task.shapes, task.objective, task.decoding)
         self._lane = LaneFunctions(
             self.task,

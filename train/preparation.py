@@ -12,7 +12,7 @@ class Preparation:
     """Makes populations in a thread of its own; XLA compiles without Python's lock.
 
     Args:
-        make: the population of a group.
+        make: the population of a group, compiled.
 
     Attributes:
         seconds: for which :meth:`take` had to wait.
@@ -37,17 +37,12 @@ class Preparation:
         begin = time.perf_counter()
         ahead, self._ahead = self._ahead, None
         try:
-            found = ahead[1] if ahead and ahead[0] == members else self._thread.submit(self._prepared, members)
+            found = ahead[1] if ahead and ahead[0] == members else self._thread.submit(self._make, members)
             return found.result()
         finally:
             self.seconds += time.perf_counter() - begin
             if following is not None:
-                self._ahead = following, self._thread.submit(self._prepared, following)
-
-    def _prepared(self, members: Group) -> Population:
-        population = self._make(members)
-        population.compile()
-        return population
+                self._ahead = following, self._thread.submit(self._make, following)
 
     def close(self) -> None:
         """Prepare nothing more. What is being compiled cannot be broken off; nobody waits for it."""

@@ -291,9 +291,9 @@ class Execution(Configuration):
     """How trials run. Changes nothing of what they compute beyond float rounding.
 
     Attributes:
-        strategy: ``vectorised`` runs the lanes of a device as one batched program, ``sequential``
-            one after another inside the program; ``auto`` takes what was measured to be fastest
-            for the family and the backend.
+        strategy: ``vectorised`` runs the lanes of a device as one batched program, ``sequential`` one after another
+            inside the program; ``measured`` tries both and takes the faster; ``auto`` is ``sequential`` on a CPU, where
+            that won in every family, and ``measured`` elsewhere.
         spread: lanes are spread over all devices (on a CPU: over the cores), or kept on one.
         max_lanes: trials in one population at the most.
         checkpoint_seconds: the least time between two checkpoints of a population; longer where they take long, so
@@ -308,7 +308,7 @@ class Execution(Configuration):
             0: threads of this process.
     """
 
-    strategy: Annotated[Literal["auto", "vectorised", "sequential"], Static()] = "auto"
+    strategy: Annotated[Literal["auto", "measured", "vectorised", "sequential"], Static()] = "auto"
     spread: Annotated[bool, Static()] = True
     max_lanes: Annotated[int, Static(ge=1)] = 64
     checkpoint_seconds: Annotated[float, Static(ge=0)] = 20.0

@@ -26,9 +26,9 @@ from collections.abc import Sequence
 import jax
 
 from experiments import plan
-from train import data, devices
+from train import data, devices, strategies
 from train.config import Config, Trial, replace, traced_paths
-from train.population import Population, choose_strategy
+from train.population import Population
 
 STUDY = "architectures"
 
@@ -92,7 +92,7 @@ def measure(config: Config, options: argparse.Namespace) -> dict[str, list[float
 
 def row(name: str, config: Config, samples: dict[str, list[float]]) -> str:
     """A row of the Markdown table."""
-    chosen = f"spread, {choose_strategy(config, jax.default_backend())}"
+    chosen = f"spread, {strategies.wanted(config, jax.default_backend())}"
     medians = {way: statistics.median(values) for way, values in samples.items()}
     cells = [f"{medians[way]:.3f}{' (chosen)' if way == chosen else ''}" for way in WAYS]
     gain = ratio(samples[ONE_BY_ONE], samples[chosen])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from models.base import BadInput
-from train.config import program_key, replace, traced_paths
+from train.config import program_key, traced_paths
 from train.packing import group, study_traced_paths
-from train.population import Population, choose_strategy
+from train.population import Population
 
 WAYS = [
     ("vectorised", True),
@@ -218,17 +218,6 @@ def test_a_population_is_named_by_its_trials(make_trials, images):
     assert names[0] == names[1]
     assert len(set(names)) == 3
     assert all(name.startswith("arm0-") for name in names)
-
-
-@pytest.mark.parametrize(
-    ("family", "backend", "expected"),
-    [("mlp", "cpu", "sequential"), ("rnn", "cpu", "sequential"), ("rnn", "gpu", "vectorised")],
-)
-def test_the_strategy_is_the_measured_one_unless_one_is_asked_for(family, backend, expected, base):
-    config = replace(base, {"model.name": family})
-    assert choose_strategy(config, backend) == expected
-    for strategy in ("sequential", "vectorised"):
-        assert choose_strategy(replace(config, {"execution.strategy": strategy}), backend) == strategy
 
 
 @pytest.mark.parametrize("size", [4, 250])
