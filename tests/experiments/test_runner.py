@@ -78,9 +78,9 @@ def populations(monkeypatch):
     made = []
     original = Population.__init__
 
-    def init(self, trials, traced, task):
+    def init(self, trials, *rest):
         made.append([trial.id for trial in trials])
-        original(self, trials, traced, task)
+        original(self, trials, *rest)
 
     monkeypatch.setattr(Population, "__init__", init)
     return made
