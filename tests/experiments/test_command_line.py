@@ -76,7 +76,7 @@ VALUES = [
     ([STUDY, "--config.optimizer.learning_rate=inf"], "must be finite"),
     ([STUDY, "--config.optimizer.learning_rate=-1"], "optimizer.learning_rate=-1.0 must be greater than 0"),
     ([STUDY, "--config.execution.spread=maybe"], "must be true or false"),
-    ([STUDY, "--config.execution.strategy=fast"], "one of auto, vectorised, sequential"),
+    ([STUDY, "--config.execution.strategy=fast"], "one of auto, measured, vectorised, sequential"),
     ([STUDY, "--config.regularisation.undecayed=("], "must be a regular expression"),
     ([STUDY, "--config.model.width=8", "--config.model.width=8"], "--config.model.width is given twice"),
     ([STUDY, "--config.schedule.warmup_steps=9000"], "schedule.warmup_steps=9000 must be less than training.steps"),

@@ -226,7 +226,7 @@ def test_tuples_are_numbers_separated_by_commas():
         ({"regularisation.undecayed": "a\n(bias"}, ["must be a regular expression"]),
         ({"model.activation": "reluu"}, ["must be one of relu, gelu, tanh"]),
         ({"execution.spread": "maybe"}, ["must be true or false"]),
-        ({"execution.strategy": "fast"}, ["must be one of auto, vectorised, sequential"]),
+        ({"execution.strategy": "fast"}, ["must be one of auto, measured, vectorised, sequential"]),
         ({"data.train_examples": "all"}, ["must be an integer or none"]),
         ({"schedule.warmup_steps": "1000"}, ["schedule.warmup_steps=1000", "training.steps=1000"]),
         ({"model.name": "transformer", "model.heads": "3"}, ["heads=3 must divide width=64"]),

@@ -18,10 +18,11 @@ WORDS = (b" anarchism originated as a term of abuse" * 60)[:2000]
 
 
 def zip_of(**members):
+    """The bytes of an archive: the same at any time of day."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 
