@@ -1,5 +1,6 @@
 """What a trial costs, known before it runs: parameters, operations, memory. Nothing is allocated."""
 
+import weakref
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from models import flops, summary
 from train import diagnostics, full_batch
-from train.config import Config, leaves, traced_paths
+from train.config import Config, leaves, program_key, traced_paths
 from train.data.task import Batch, BucketedSampler, Task
 from train.parameters import decay_mask, path_name
 from train.step import make_step, step_keys
@@ -36,12 +37,23 @@ class Cost(NamedTuple):
     undecayed: tuple[str, ...]
 
 
+_known: weakref.WeakKeyDictionary[Task, dict[Any, Cost]] = weakref.WeakKeyDictionary()
+"""What has been found out; arms that differ in traced values alone cost the same."""
+
+
 def cost(config: Config, task: Task) -> Cost:
     """The cost of one trial of this configuration.
 
     Raises:
         BadInput: the model cannot treat the task, or the batch does not fit the data.
     """
+    known, key = _known.setdefault(task, {}), (program_key(config), traced_paths([config]))
+    if key not in known:
+        known[key] = _find(config, task)
+    return known[key]
+
+
+def _find(config: Config, task: Task) -> Cost:
     task, size = full_batch.resolve(config, task)
     task.sampler.check(task.train.arrays, batch_size=size)
     diagnostics.check(config, size)

@@ -104,6 +104,7 @@ class _Run:
         self.ready = time.perf_counter()
         self.saved, self.save_seconds = time.perf_counter(), 0.0
         self.scores: dict[str, float] = {}
+        self.evaluated: tuple[int, Any] = (-1, None)
         self._restore(origin)
 
     def _restore(self, origin: Path | None) -> None:
@@ -247,6 +248,7 @@ class _Run:
             self._wait(leave=0)
         dispatched, step, idle = time.perf_counter(), self.step, self.population.splits.idle_seconds
         result = self.population.evaluate(self.states, "validation", arrays, finished=False)
+        self.evaluated = step, result
         self.population.splits.request("validation", arrays)  # for the next time
         idle = self.population.splits.idle_seconds - idle
         self.seconds["input"] += idle
@@ -264,6 +266,7 @@ class _Run:
 
     def _heed(self, step: int, evaluation: Any) -> None:
         """Tell early stopping what an evaluation found; trials may end with it."""
+        evaluation = jax.device_get(evaluation)
         name = f"validation_{self.population.task.objective.metrics[0]}"
         going = [max(self.stopped[lane], self.diverged[lane]) < 0 for lane in range(len(self.population.trials))]
         values = [
@@ -276,7 +279,8 @@ class _Run:
         """Write a row for each lane that has neither diverged nor stopped before."""
         every = self.training.evaluate_every
         since = step % every or min(every, step)
-        self.diverged = np.asarray(jax.device_get(evaluation.diverged_step))
+        evaluation, diagnosis = jax.device_get((evaluation, diagnosis))  # all at once: a lane of an array costs as much
+        self.diverged = evaluation.diverged_step
         rows = []
         for lane, trial in enumerate(self.population.trials):
             if self.diverged[lane] >= 0 or self.stopped[lane] >= 0:
@@ -299,12 +303,14 @@ class _Run:
     def finish(self) -> None:
         """The final evaluation, and a row for each trial; all of them at once."""
         task = self.population.task
-        if self.population.stops_early:
-            self.states = self.population.conclude(self.states)
-        validation = jax.device_get(self.population.evaluate(self.states, "validation", task.validation.arrays))
         capability = FinalEvaluation()
         test_arrays = task.test.open(capability)
+        compiled, start = self.population.compile_seconds, time.perf_counter()
+        if self.population.stops_early:
+            self.states = self.population.conclude(self.states)
+        validation = jax.device_get(self._final_validation())
         test = jax.device_get(self.population.evaluate(self.states, "test", test_arrays))
+        self.seconds["evaluate"] += time.perf_counter() - start - (self.population.compile_seconds - compiled)
         decoded = [
             self._decoded("validation", task.validation.arrays, task.validation.references),
             self._decoded("test", test_arrays, task.test.open_references(capability)),
@@ -335,6 +341,13 @@ class _Run:
         if confusion:
             self.files.confusion.put(confusion, key="trial")
         self.files.trials.put(rows, key="trial")
+
+    def _final_validation(self) -> Any:
+        """The evaluation on the validation split of the final weights of every lane; often that of the last step."""
+        step, result = self.evaluated
+        if step == self.training.steps and not self.population.stops_early and (self.diverged < 0).all():
+            return result
+        return self.population.evaluate(self.states, "validation", self.population.task.validation.arrays)
 
     def _head(self, trial: Trial) -> dict[str, Any]:
         return {"trial": trial.id, "arm": trial.arm, "seed": trial.seed}

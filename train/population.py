@@ -13,7 +13,7 @@ import functools
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -98,7 +98,10 @@ class Population:
         return self._init()()
 
     def _init(self) -> Callable[[], State]:
-        return self._program("init", self._lane.init, (self.lanes,), (self.splits.example(), self._initial))
+        # It runs once. What costs time in it is LLVM, which takes up to five times as long for the same bits.
+        quick = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+        shared = (self.splits.example(), self._initial)
+        return self._program("init", self._lane.init, (self.lanes,), shared, options=quick)
 
     def advance(self, states: State, start: int, stop: int) -> tuple[State, Any]:
         """Train from step ``start`` up to ``stop``. Donates ``states``.
@@ -271,6 +274,7 @@ class Population:
             self._init,
             lambda: self._advance(states, self.splits.training_shape(), 0, 0),
             lambda: self._prepare_evaluation(states, "validation", self.task.validation.arrays),
+            lambda: self._prepare_final_evaluation(states),
             *self._early_stopping(states),
             *(
                 [lambda: self._diagnose(states, self.splits.training_shape(), 0)]
@@ -307,6 +311,14 @@ class Population:
         source = self.splits.evaluation_shape(split, arrays)
         self._evaluate(states, split, arrays, Evaluation(sums, sums, None, None), source, 0, 0, True)
 
+    def _prepare_final_evaluation(self, states: State) -> None:
+        """Compile the evaluation of the test split, of which only the shapes are looked at."""
+        shapes = self.task.test.shapes()
+        source = self.splits.unopened_shape(shapes)
+        if source is not None:
+            sums = jax.device_put(self._no_sums(shapes), self._split)
+            self._evaluate(states, "test", shapes, Evaluation(sums, sums, None, None), source, 0, 0, True)
+
     def place(self, states: State) -> State:
         """States of the trials from host memory, laid out over the devices; padding takes those of the first."""
         rows = np.where(np.arange(len(self.lanes.seed)) < len(self.trials), np.arange(len(self.lanes.seed)), 0)
@@ -321,13 +333,14 @@ class Population:
         *,
         donate: bool = False,
         over: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Callable[[], Any]:
         """The call that runs ``function`` for every lane; compiled ahead of time, once for each name."""
         first, rest = lanes[0], lanes[1:]
         if name not in self._programs:
             start = time.perf_counter()
             program = jax.jit((over or self._over_lanes)(function), donate_argnums=(0,) if donate else ())
-            self._programs[name] = program.lower(first, rest, shared).compile()
+            self._programs[name] = program.lower(first, rest, shared).compile(dict(options or {}))
             self.compile_seconds += time.perf_counter() - start
             logger.debug("%s: compiled %s in %.1f s", self.id, name, time.perf_counter() - start)
         return functools.partial(self._programs[name], first, rest, shared)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -86,6 +86,12 @@ class Splits:
     def evaluation_batch(self, arrays: Arrays) -> int:
         """Items in a batch of an evaluation."""
         return min(self.config.training.evaluation_batch_size, self.task.sampler.evaluation_size(arrays))
+
+    def unopened_shape(self, shapes: Mapping[str, Any]) -> Arrays | None:
+        """What :meth:`evaluation` will give of a split of such arrays; None where it will be streamed."""
+        if self._is_streamed(shapes):
+            return None
+        return jax.tree.map(lambda leaf: leaf.update(sharding=self._sharding), dict(shapes))
 
     def evaluation_shape(self, split: str, arrays: Arrays) -> Arrays | Chunk:
         """What :meth:`evaluation` gives, or what it looks like."""

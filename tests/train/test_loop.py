@@ -11,7 +11,7 @@ from train import loop
 from train.checkpoints import Checkpoints
 from train.config import digest, from_dict, traced_paths, values
 from train.cost import cost
-from train.data.task import Test
+from train.data.task import FinalEvaluation, Test
 from train.folder import Files
 from train.loop import Watch, run_population
 from train.population import Population
@@ -160,7 +160,7 @@ def test_a_diverged_trial_stays_in_the_table_without_metrics(uninterrupted, tria
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 6, 9])
 def test_an_interrupted_run_goes_on_as_if_it_never_stopped(stop_after, uninterrupted, tmp_path, trials, images):
     """Dispatches end at steps 4, 5 (an evaluation), 6, 7, ... 12 (the end)."""
-    closed = dataclasses.replace(images, test=Test({}))
+    closed = dataclasses.replace(images, test=Test(images.test.open(FinalEvaluation())))
     closed.test.open = None  # nothing but the final evaluation reads it
     with pytest.raises(Interrupted):
         run(tmp_path, trials, closed, stop_after=stop_after)

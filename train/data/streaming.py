@@ -73,7 +73,7 @@ ALL = Share()
 
 def nbytes(arrays: Arrays) -> int:
     """Bytes of all arrays of a split."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(dict(arrays)))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(dict(arrays)))
 
 
 def streams(arrays: Arrays, sampler: Any, above_gib: float) -> bool:

@@ -149,6 +149,12 @@ class Test:
         self.__arrays = arrays
         self.__references = references
 
+    def shapes(self) -> Mapping[str, Any]:
+        """What the arrays look like, without their content: enough to compile what will read them."""
+        import jax  # not above: the command line's help does without it
+
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), dict(self.__arrays))
+
     def open(self, capability: "FinalEvaluation") -> Arrays:
         """The arrays, for the final evaluation.
 
@@ -202,9 +208,9 @@ class Decoding:
     metrics: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
-    """A learning problem: shapes, splits, objective, metrics.
+    """A learning problem: shapes, splits, objective, metrics. Equal to itself alone.
 
     Attributes:
         name: the data set's name.
