@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import optimize, stats
+from scipy import special
 
 CONFIDENCE = 0.95
 LEVEL = 0.05
@@ -59,7 +59,7 @@ def spread(values: Float[np.ndarray, " seeds"]) -> Spread:
     n = finite.size
     mean = float(finite.mean()) if n else np.nan
     sd = float(finite.std(ddof=1)) if n > 1 else np.nan
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / np.sqrt(n) if n > 1 else np.nan
+    half = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * sd / np.sqrt(n) if n > 1 else np.nan
     return Spread(
         n=n,
         lost=values.size - n,
@@ -199,7 +199,7 @@ def _score_bound(probability: float, runs: int, others: int) -> float:
     """The root below ``probability`` of the equation in :func:`superiority`."""
     if probability == 0.0:
         return 0.0
-    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    z = float(special.ndtri((1 + CONFIDENCE) / 2))
     balance = (runs + others) / 2 - 1
 
     def excess(p: float) -> float:
@@ -208,4 +208,6 @@ def _score_bound(probability: float, runs: int, others: int) -> float:
 
     # Just below ``probability`` the excess is negative, at zero positive; at exactly 1 there is a
     # second, trivial root, which the upper bracket leaves out.
+    from scipy import optimize  # as late as this: it loads slowly, and the first step would wait for it
+
     return float(optimize.root_scalar(excess, bracket=(0.0, probability * (1 - 1e-9)), method="brentq").root)
