@@ -269,6 +269,8 @@ class Population:
         The programs are compiled side by side: one thread each, for XLA compiles without Python's lock.
         """
         start, before = time.perf_counter(), self.compile_seconds
+        if not self.config.execution.input_workers:  # processes would outlive a population that is never run
+            self.splits.has_input(0)  # which begins to read
         states = self._states_shape()
         calls = (
             self._init,

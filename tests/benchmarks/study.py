@@ -6,12 +6,13 @@
 Run it from the root of the repository, on a machine that does nothing else. It needs PyTorch (``pip install -e
 .[reference]``).
 
-32 trials, 4 learning rates x 8 seeds, of each model of the study ``architectures``, on its embedded digits, with its
-batches, optimizer and schedule. One side is one process of Paribus, with everything it does: records, checkpoints, the
-statistics, table, figure and page. The other is ``tests/benchmarks/plain_torch.py``, 32 times, one thread each, with as
-many at once as there are cores; it keeps a line a trial. Both evaluate on the validation split ten times and on the
-test split in the end. They take turns. Paribus is measured with an empty cache of compiled programs (cold) and with
-that of an earlier run (warm). The mean test accuracy of the best rate is shown, so that one sees that both train.
+32 trials, 4 learning rates x 8 seeds, 300 steps each, of each model of the study ``architectures``, on its embedded
+digits, with its batches, optimizer and schedule. One side is one process of Paribus, with everything it does: records,
+checkpoints, the statistics, table, figure and page. The other is ``tests/benchmarks/plain_torch.py``, 32 times, one
+thread each, with as many at once as there are cores; it keeps a line a trial. Both evaluate on the validation split ten
+times and on the test split in the end. They take turns. Paribus is measured with an empty cache of compiled programs
+(cold) and with that of an earlier run (warm). The mean test accuracy of the best rate is shown, so that one sees that
+both train.
 """
 
 import argparse
@@ -134,7 +135,7 @@ def compare(name: str, options: argparse.Namespace, folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(MODELS))
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--workdir", help=argparse.SUPPRESS)

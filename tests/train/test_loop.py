@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. None:pytes
 
 STEPS = 12
 EVALUATED = [0, 5, 10, 12]
-PROGRAMS: dict[str, dict] = {}
+PROGRAMS: dict[tuple[str, int], dict] = {}
 
 
 class Crash(Exception):
@@ -33,7 +33,7 @@ class Crash(Exception):
 def populate(trials, task):
     """Two lanes that learn and one that diverges, on two devices; compiled once for all the tests."""
     population = Population(trials, traced_paths([trial.config for trial in trials]), task)
-    population._programs = PROGRAMS.setdefault(digest(population.config), {})
+    population._programs = PROGRAMS.setdefault((digest(population.config), len(trials)), {})
     return population
 
 
@@ -148,6 +148,24 @@ def test_a_row_for_every_trial(uninterrupted, trials, images):
     assert [rows[0][name] for name in ("test_loss", "test_accuracy")] == [
         rows[1][name] for name in ("test_loss", "test_accuracy")
     ]  # the same arm under two names
+
+
+def test_the_final_weights_are_not_evaluated_twice(tmp_path, trials, images, monkeypatch):
+    """What resumes after the last step evaluates anew, and finds the same."""
+    evaluated, real = [], Population.evaluate
+
+    def evaluate(self, states, split, *args, **options):
+        evaluated.append(split)
+        return real(self, states, split, *args, **options)
+
+    monkeypatch.setattr(Population, "evaluate", evaluate)
+    run(tmp_path, trials[:2], images)
+    assert evaluated == [*["validation"] * len(EVALUATED), "test"]
+    first = outcome(tmp_path, trials[:2], images)
+    Files(tmp_path, trials[:2], [images]).trials.keep(lambda row: False)
+    run(tmp_path, trials[:2], images)
+    assert evaluated[len(EVALUATED) + 1 :] == ["validation", "test"]
+    assert outcome(tmp_path, trials[:2], images) == first
 
 
 def test_a_diverged_trial_stays_in_the_table_without_metrics(uninterrupted, trials, images):

@@ -155,6 +155,15 @@ def test_arms_of_equal_seed_share_initial_weights_and_data(make_trials, images):
     assert after.loss_sum[first] != after.loss_sum[other]
 
 
+@pytest.mark.parametrize("name", ["mlp", "cnn", "rnn", "transformer"])
+def test_initial_weights_are_the_same_bits_however_well_their_program_is_optimised(name, make_trials, images):
+    trials = make_trials({}, model__name=name)
+    population = Population(trials, traced_paths([trials[0].config]), images)
+    shared = (population.splits.example(), population._initial)
+    slowly = jax.jit(population._over_lanes(population._lane.init)).lower(population.lanes, (), shared).compile()
+    assert_same_bits(population.init(), slowly(population.lanes, (), shared))
+
+
 @pytest.fixture
 def compilations():
     """Counts what XLA compiles while it is active, by nothing but the events that jax reports."""
