@@ -36,9 +36,7 @@ def prepare(*, deterministic: bool = False) -> None:
     _keep_freed_memory()
     runs = False
     try:
-        jax.config.update(
-            "jax_num_cpu_devices", len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-        )
+        jax.config.update("jax_num_cpu_devices", cores())
     except RuntimeError:
         logger.debug("jax is running already; its devices stay as they are")
         runs = True
@@ -47,6 +45,11 @@ def prepare(*, deterministic: bool = False) -> None:
     _cache_compilations()
     if deterministic and jax.default_backend() == "cpu":
         logger.info("--deterministic: nothing is needed on a CPU, which computes the same bits in every run anyway")
+
+
+def cores() -> int:
+    """How many of the processor's cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _be_deterministic(runs: bool) -> None:

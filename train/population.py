@@ -22,7 +22,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
-from train import augmentation, diagnostics, full_batch, packing
+from models.layers import engines
+from train import augmentation, devices, diagnostics, full_batch, packing
 from train.config import Trial, digest
 from train.data.task import Arrays, Task
 from train.feed import Chunk
@@ -69,9 +70,9 @@ class Population:
             evaluate_every=self.config.training.evaluate_every,
             diagnosis=diagnostics.make_diagnosis(self.config, self.step),
         )
-        devices = jax.local_devices()
-        count = min(len(devices), len(self.trials)) if self.config.execution.spread else 1
-        self.mesh = Mesh(np.array(devices[:count]), (AXIS,))
+        present = jax.local_devices()
+        count = min(len(present), len(self.trials)) if self.config.execution.spread else 1
+        self.mesh = Mesh(np.array(present[:count]), (AXIS,))
         self.compile_seconds = 0.0
         self._programs: dict[str, Any] = {}
         self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
@@ -345,7 +346,13 @@ class Population:
             self._programs[name] = program.lower(first, rest, shared).compile(dict(options or {}))
             self.compile_seconds += time.perf_counter() - start
             logger.debug("%s: compiled %s in %.1f s", self.id, name, time.perf_counter() - start)
-        return functools.partial(self._programs[name], first, rest, shared)
+        program = self._programs[name]
+
+        def run() -> Any:
+            engines.share(devices.cores() // self.mesh.size)
+            return program(first, rest, shared)
+
+        return run
 
     def _over_slots(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function of the states, as :meth:`_over_lanes` makes it, for the lanes that the slots name."""

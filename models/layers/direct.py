@@ -128,7 +128,7 @@ def kernel_gradient(x: Any, g: Any, kernel_shape: tuple[int, ...], geometry: Geo
     ]
 
     def write(body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
-        (x_at, g_at), (out, scratch) = operands, results
+        (x_at, g_at), (out, sums, scratch) = operands, results
         vectors = 2 if features // body.lanes % 2 == 0 else 1
         width_of_block = vectors * body.lanes
         blocks = _blocks(places, kernel_width * channels, REGISTERS // vectors)
@@ -140,21 +140,35 @@ def kernel_gradient(x: Any, g: Any, kernel_shape: tuple[int, ...], geometry: Geo
         }
         fitting = GROUP_BYTES // (x.dtype.itemsize * (stride * step + columns * features))
         group = min(rows, max(fitting, math.ceil(GROUP_OUTPUTS / columns)))
-        body.clear(out, math.prod(kernel_shape))
-        with _images(body, x_at, scratch, x.shape, geometry.pads) as (image, n), body.loop(rows, group) as row:
-            lines = body.least(body.ir.sub(body.integer(rows), row), group)
-            with body.loop(features // width_of_block) as block:
-                seen = body.shifted(image, (row, stride * step))
-                given = body.shifted(
-                    g_at, (n, rows * columns * features), (row, columns * features), (block, width_of_block)
-                )
-                for first, pattern in blocks:
-                    into = body.shifted(out, (block, width_of_block), (first, features))
-                    body.call(tiles[pattern], [body.shifted(seen, (places[first], 1)), given, into, lines])
 
-    scratch = height * step if any(map(any, geometry.pads)) else 1
+        def add(part: Body, pointers: Sequence[Any], start: Any, stop: Any, number: Any, thread: Any) -> None:
+            x_at, g_at, sums, scratch = pointers
+            own, scratch = part.shifted(sums, (number, elements)), part.shifted(scratch, (thread, padded))
+            part.clear(own, elements)
+            images = _images(part, x_at, scratch, x.shape, geometry.pads, start, stop)
+            with images as (image, n), part.loop(rows, group) as row:
+                lines = part.least(part.ir.sub(part.integer(rows), row), group)
+                with part.loop(features // width_of_block) as block:
+                    seen = part.shifted(image, (row, stride * step))
+                    given = part.shifted(
+                        g_at, (n, rows * columns * features), (row, columns * features), (block, width_of_block)
+                    )
+                    for first, pattern in blocks:
+                        into = part.shifted(own, (block, width_of_block), (first, features))
+                        part.call(tiles[pattern], [part.shifted(seen, (places[first], 1)), given, into, lines])
+
+        body.parallel((x_at, g_at, sums, scratch), len(x), parts, add)
+        with body.loop(elements, body.lanes) as element:
+            total = body.load(sums, (element, 1))
+            for number in range(1, parts):
+                total = body.ir.fadd(total, body.load(sums, (element, 1), (number, elements)))
+            body.store(total, out, (element, 1))
+
+    elements, padded = math.prod(kernel_shape), height * step if any(map(any, geometry.pads)) else 1
+    parts = native.parts(len(x), 2 * len(x) * rows * columns * elements)
     key = ("kernel_gradient", x.shape, kernel_shape, geometry)
-    return native.call(key, write, (x, g), ((math.prod(kernel_shape),), (scratch,)))[0].reshape(kernel_shape)
+    shapes = ((elements,), (parts * elements,), (parts * padded,))
+    return native.call(key, write, (x, g), shapes)[0].reshape(kernel_shape)
 
 
 def transposed_product(x: Any, g: Any) -> Any:
@@ -179,28 +193,36 @@ def _correlated(
     def write(body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
         (x_at, weights_at), (out, scratch) = operands, results
         tiles = [_tiles(body, f"tile_{n}", phase, vectors) for n, phase in enumerate(phases)]
-        with _images(body, x_at, scratch, x.shape, pads) as (image, n):
-            for phase, parts in zip(phases, tiles, strict=True):
-                with body.loop(features // width) as block, body.loop(phase.size[0]) as row:
-                    block_weights = body.shifted(weights_at, (block, rows * width))
-                    column = 0
-                    for pixels, tile in parts:
-                        seen = body.shifted(image, (row, phase.steps[0]), (column, phase.steps[1]))
-                        place = (
-                            (row, phase.out_steps[0]),
-                            (block, width),
-                            (phase.start + column * phase.out_steps[1], 1),
-                        )
-                        into = body.shifted(out, (n, out_image), *place)
-                        body.call(tile, [seen, block_weights, into])
-                        column += pixels
+
+        def sum_up(part: Body, pointers: Sequence[Any], start: Any, stop: Any, _: Any, thread: Any) -> None:
+            x_at, weights_at, out, scratch = pointers
+            scratch = part.shifted(scratch, (thread, padded))
+            with _images(part, x_at, scratch, x.shape, pads, start, stop) as (image, n):
+                for phase, pieces in zip(phases, tiles, strict=True):
+                    with part.loop(features // width) as block, part.loop(phase.size[0]) as row:
+                        block_weights = part.shifted(weights_at, (block, rows * width))
+                        column = 0
+                        for pixels, tile in pieces:
+                            seen = part.shifted(image, (row, phase.steps[0]), (column, phase.steps[1]))
+                            place = (
+                                (row, phase.out_steps[0]),
+                                (block, width),
+                                (phase.start + column * phase.out_steps[1], 1),
+                            )
+                            into = part.shifted(out, (n, out_image), *place)
+                            part.call(tile, [seen, block_weights, into])
+                            column += pixels
+
+        body.parallel((x_at, weights_at, out, scratch), count, parts, sum_up)
 
     height, breadth = _padded_size(x, Geometry((1, 1), pads, (1, 1)))
-    scratch = height * breadth * channels if any(map(any, pads)) else 1
+    padded = height * breadth * channels if any(map(any, pads)) else 1
+    seen_by_all = sum(math.prod(phase.size) * sum(run.count for run in phase.runs) for phase in phases)
+    parts = native.parts(count, 2 * count * features * seen_by_all)
     blocks = weights.reshape(rows, features // width, width).swapaxes(0, 1)
     shape = (count, *out_size, features)
     key = ("correlated", x.shape, shape, pads, repr(phases))
-    return native.call(key, write, (x, blocks), (shape, (scratch,)))[0]
+    return native.call(key, write, (x, blocks), (shape, (parts * padded,)))[0]
 
 
 def _tiles(body: Body, name: str, phase: _Phase, vectors: int) -> list[tuple[int, Body]]:
@@ -272,16 +294,22 @@ def _product_tile(
 
 @contextlib.contextmanager
 def _images(
-    body: Body, x: Any, scratch: Any, shape: tuple[int, ...], pads: tuple[tuple[int, int], ...]
+    body: Body,
+    x: Any,
+    scratch: Any,
+    shape: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+    start: Any,
+    stop: Any,
 ) -> Iterator[tuple[Any, Any]]:
-    """The body of a loop over the images: a pointer to one, with its zeros around, and its number."""
-    count, height, width, channels = shape
+    """The body of a loop over the images from ``start`` on: a pointer to one, with its zeros around, and its number."""
+    _, height, width, channels = shape
     (above, below), (left, right) = pads
     step = (left + width + right) * channels
     padded = any((above, below, left, right))
     if padded:
         body.clear(scratch, (above + height + below) * step)
-    with body.loop(count) as n:
+    with body.span(start, stop) as n:
         image = body.shifted(x, (n, height * width * channels))
         if padded:
             with body.loop(height) as row:

@@ -10,10 +10,7 @@ number is 0; the second one is answered with XLA's own.
 """
 
 import contextlib
-import ctypes
 import functools
-import hashlib
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,36 +18,22 @@ from typing import Any
 import jax
 import numpy as np
 
+from models.layers import engines
 from models.layers.derivatives import is_twice_differentiable
-
-LOGGER = logging.getLogger("paribus")
+from models.layers.engines import vector_bytes
+from models.layers.threads import PARTS, Threads
 
 _LOCK = threading.Lock()
+LONG = 8e6
+"""Operations from which on work is cut: a part then takes far longer than to wake a thread."""
+
 _TARGETS: dict[tuple, str] = {}
 """The target that was made for a key of :func:`call`."""
-
-_ENGINES: dict[str, Any] = {}
-"""The code of every target by its name; it must stay in memory while XLA can call it."""
-
-
-@functools.cache
-def _llvm() -> Any:
-    """The binding of llvmlite, ready for this processor; None where it is absent or has no compiler for it."""
-    try:
-        import llvmlite.binding as llvm
-
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        llvm.Target.from_default_triple()
-    except (ImportError, OSError, RuntimeError) as error:
-        LOGGER.warning("no machine code for convolutions on this CPU, they will be slower: %s", error)
-        return None
-    return llvm
 
 
 def is_available() -> bool:
     """Whether machine code can be made here, and would be run: on a CPU, and where its one derivative will do."""
-    return not is_twice_differentiable() and jax.default_backend() == "cpu" and _llvm() is not None
+    return not is_twice_differentiable() and jax.default_backend() == "cpu" and engines.llvm() is not None
 
 
 def fits(features: int, dtype: Any) -> bool:
@@ -60,16 +43,9 @@ def fits(features: int, dtype: Any) -> bool:
     return features % (vector_bytes() // np.dtype(dtype).itemsize) == 0
 
 
-@functools.cache
-def vector_bytes() -> int:
-    """Size of the processor's vectors."""
-    features = _llvm().get_host_cpu_features()
-    return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
-
-
-def targets() -> tuple[str, ...]:
-    """Names of the custom calls registered so far, for ``jax.export`` to accept."""
-    return tuple(_ENGINES)
+def parts(count: int, operations: float) -> int:
+    """Into how many parts the work on ``count`` items is cut, which takes so many operations."""
+    return min(PARTS, count) if operations >= LONG else 1
 
 
 class Body:
@@ -79,13 +55,15 @@ class Body:
 
     Attributes:
         ir: llvmlite's builder.
+        threads: those that can help, of a call's own function.
         vector: the type of a vector of elements.
         lanes: elements in a vector.
     """
 
-    def __init__(self, module: Any, function: Any, element: Any) -> None:
+    def __init__(self, module: Any, function: Any, element: Any, threads: "Threads | None" = None) -> None:
         from llvmlite import ir
 
+        self.threads = threads
         self._types, self._module, self._element = ir, module, element
         self.lanes = vector_bytes() // (4 if isinstance(element, ir.FloatType) else 8)
         self.vector = ir.VectorType(element, self.lanes)
@@ -265,6 +243,28 @@ class Body:
         """Call another function of the same module."""
         self.ir.call(other.ir.function, arguments)
 
+    def parallel(
+        self,
+        pointers: Sequence[Any],
+        count: int,
+        parts: int,
+        write: Callable[["Body", Sequence[Any], Any, Any, Any, Any], None],
+    ) -> None:
+        """Do something for 0, ..., ``count`` - 1, in so many parts, which threads share.
+
+        Args:
+            pointers: what the parts take.
+            count: at least ``parts``.
+            parts: as :func:`parts` says.
+            write: writes the function of a part: ``(body, pointers, start, stop, part, thread)``. No two parts that
+                run at the same time have the same thread, which is less than ``parts``.
+        """
+        part = self.function("part", len(pointers), counts=4)
+        write(part, part.arguments[: len(pointers)], *part.arguments[len(pointers) :])
+        part.ir.ret_void()
+        assert self.threads is not None
+        self.threads.run(self.ir, part.ir.function, pointers, count, parts)
+
     def _intrinsic(self, operation: str, arguments: int) -> Any:
         """LLVM's own function of vectors."""
         suffix = "f32" if isinstance(self._element, self._types.FloatType) else "f64"
@@ -306,19 +306,9 @@ def call(
     key = (*key, str(dtype))
     with _LOCK:
         if key not in _TARGETS:
-            _TARGETS[key] = _target(_text(write, dtype, len(operands), len(results)))
+            _TARGETS[key] = engines.target(_text(write, dtype, len(operands), len(results)))
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in results]
     return list(jax.ffi.ffi_call(_TARGETS[key], shapes, vmap_method="sequential")(*operands))
-
-
-def _target(text: str) -> str:
-    """The name of the custom call that runs the module with this text: the same in every process."""
-    target = f"paribus_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
-    if target not in _ENGINES:
-        _ENGINES[target] = _compiled(text)
-        address = _ENGINES[target].get_function_address("handler")
-        jax.ffi.register_ffi_target(target, _capsule(address), platform="cpu")
-    return target
 
 
 def _text(write: Callable[..., None], dtype: Any, operands: int, results: int) -> str:
@@ -329,7 +319,7 @@ def _text(write: Callable[..., None], dtype: Any, operands: int, results: int) -
     byte, number, long = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
     module = ir.Module(name="paribus")
     handler = ir.Function(module, ir.FunctionType(byte, [byte]), "handler")
-    body = Body(module, handler, element)
+    body = Body(module, handler, element, Threads(module, handler.args[0]))
     build, (frame,) = body.ir, handler.args
 
     def field(structure: Any, offset: int, kind: Any) -> Any:
@@ -351,23 +341,3 @@ def _text(write: Callable[..., None], dtype: Any, operands: int, results: int) -
     write(body, buffers(arguments, operands), buffers(returned, results))
     build.ret(byte(None))
     return str(module)
-
-
-def _compiled(text: str) -> Any:
-    """The engine that holds the machine code of a module."""
-    llvm = _llvm()
-    processor, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-    machine = llvm.Target.from_default_triple().create_target_machine(cpu=processor, features=features, opt=3)
-    module = llvm.parse_assembly(text)
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
-    builder.getModulePassManager().run(module, builder)
-    engine = llvm.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    return engine
-
-
-def _capsule(address: int) -> Any:
-    """A function's address, as jax takes it."""
-    function = ctypes.pythonapi.PyCapsule_New
-    function.restype, function.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-    return function(address, b"xla._CUSTOM_CALL_TARGET", None)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.layers import convolution, direct, direct_pooling, native, patches, pooling
+from models.layers import convolution, direct, direct_pooling, engines, native, patches, pooling
 from models.layers.patches import Geometry
 
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="no machine code on this kind of machine")
@@ -124,7 +124,7 @@ def test_it_is_used_and_its_absence_is_survived(monkeypatch):
         return jax.jit(convolution.convolve).lower(draw(0, (2, 6, 6, 3)), draw(1, (3, 3, 3, 16))).as_text()
 
     assert "paribus_" in program()
-    monkeypatch.setattr(native, "_llvm", lambda: None)
+    monkeypatch.setattr(engines, "llvm", lambda: None)
     jax.clear_caches()
     assert "paribus_" not in program()
     jax.clear_caches()
@@ -148,12 +148,12 @@ def test_a_program_from_the_cache_still_finds_it():
     def call(x, kernel):
         return direct.value(x, kernel, geometry)
 
-    before = native.targets()
+    before = engines.targets()
     first = jax.jit(call)(x, kernel)
-    count = len(native.targets())
+    count = len(engines.targets())
     jax.clear_caches()
     np.testing.assert_array_equal(jax.jit(call)(x, kernel), first)
-    assert len(native.targets()) == count <= len(before) + 1
+    assert len(engines.targets()) == count <= len(before) + 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
