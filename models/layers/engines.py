@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from models.layers.threads import PARTS
+from models.layers import threads
 
 LOGGER = logging.getLogger("paribus")
 
@@ -54,7 +54,7 @@ def share(cores: int) -> None:
     Holds for the process, from the next call on. What is computed stays the same, bit for bit.
     """
     global _helpers
-    helpers = max(0, min(cores, PARTS) - 1)
+    helpers = max(0, min(cores, threads.PARTS) - 1) if threads.are_available() else 0
     if helpers == _helpers:  # without waiting for what is being compiled
         return
     with _LOCK:

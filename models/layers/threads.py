@@ -8,9 +8,14 @@ The layout of the interface's structures is that of ``xla/ffi/api/c_api.h`` in j
 follow its first 48 bytes.
 """
 
+import functools
 import os
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import jax
 
 PARTS = 4
 """Into how many parts long work is cut, so that as many threads can share it; the results do not depend on how many."""
@@ -18,7 +23,23 @@ PARTS = 4
 # Offsets into what the threads share; after them come the pointers that a part takes.
 _NEXT, _DONE, _HOLDERS, _THREADS, _POINTERS = 0, 4, 8, 12, 16
 
-_ERROR_DESTROY, _SCHEDULE = 48 + 2 * 8, 48 + 11 * 8
+_FUNCTIONS = {"XLA_FFI_Error_Destroy": 2, "XLA_FFI_ThreadPool_Schedule": 11}
+_ERROR_DESTROY, _SCHEDULE = (48 + 8 * place for place in _FUNCTIONS.values())
+
+
+@functools.cache
+def are_available(folder: str | None = None) -> bool:
+    """Whether the functions are where this module takes them to be, as the header says that comes with jaxlib.
+
+    Args:
+        folder: of the header; None for jaxlib's.
+    """
+    try:
+        header = (Path(folder or jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
+    except OSError:
+        return False
+    found = re.findall(r"_XLA_FFI_API_STRUCT_FIELD\((XLA_FFI_\w+)\);", header)
+    return all(found[place : place + 1] == [name] for name, place in _FUNCTIONS.items())
 
 
 class Threads:

@@ -4,6 +4,7 @@ import concurrent.futures
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +71,21 @@ def test_several_calls_share_the_threads(alone):
         for call in calls:
             for found, right in zip(call.result(timeout=120), expected, strict=True):
                 np.testing.assert_array_equal(found, right)
+
+
+def test_they_help_only_where_the_interface_is_as_expected(tmp_path, monkeypatch, alone):
+    assert threads.are_available()
+    header = tmp_path / "xla" / "ffi" / "api" / "c_api.h"
+    assert not threads.are_available(str(tmp_path / "none"))
+    header.parent.mkdir(parents=True)
+    text = (Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
+    first = "  _XLA_FFI_API_STRUCT_FIELD(XLA_FFI_Stream_Get);\n"
+    assert first in text
+    header.write_text(text.replace(first, first + first.replace("Stream", "Another")))
+    assert not threads.are_available(str(tmp_path))
+    monkeypatch.setattr(threads, "are_available", lambda: False)
+    engines.share(4)
+    assert engines._helpers == 0
 
 
 def test_short_work_is_not_cut():
