@@ -1,6 +1,7 @@
 """A streamed run is the run in memory, bit for bit: batches, states, evaluations, records, resumed runs."""
 
 import dataclasses
+import threading
 import time
 
 import jax
@@ -12,7 +13,7 @@ from train import loop
 from train.config import traced_paths
 from train.data.bucketing import BucketedExamples
 from train.data.streaming import TrainingChunks
-from train.data.task import Train, Validation
+from train.data.task import FinalEvaluation, Test, Train, Validation
 from train.folder import Files
 from train.loop import Watch, run_population
 from train.population import Population
@@ -82,7 +83,7 @@ def bucketed(task, widths):
 
     sampler = BucketedExamples(tuple((width,) for width in widths))
     splits = {"train": Train(sort(task.train.arrays)), "validation": Validation(sort(task.validation.arrays))}
-    return dataclasses.replace(task, sampler=sampler, **splits)
+    return dataclasses.replace(task, sampler=sampler, test=Test(sort(task.test.open(FinalEvaluation()))), **splits)
 
 
 @pytest.mark.slow
@@ -116,11 +117,23 @@ def run(folder, trials, task, *, stop_after=10**6):
 
 
 def test_time_in_which_the_devices_wait_for_data_is_told_apart(make_trials, images, tmp_path, monkeypatch):
-    """A disk that takes half a second for a chunk, and there are four; it reads two at a time."""
-    read = TrainingChunks.__call__
-    monkeypatch.setattr(TrainingChunks, "__call__", lambda self, chunk: time.sleep(0.5) or read(self, chunk))
+    """A disk that reads one chunk, and takes half a second for the next ones once training has begun."""
+    begun, read, advance = threading.Event(), TrainingChunks.__call__, Population.advance
+
+    def slowly(self, chunk):
+        if chunk:
+            begun.wait(60)
+            time.sleep(0.5)
+        return read(self, chunk)
+
+    def begin(self, *args):
+        begun.set()
+        return advance(self, *args)
+
+    monkeypatch.setattr(TrainingChunks, "__call__", slowly)
+    monkeypatch.setattr(Population, "advance", begin)
     trials = make_trials(**STREAMED)
-    assert run(tmp_path / "slow", trials, images)["input"] >= 0.5
+    assert run(tmp_path / "slow", trials, images)["input"] >= 0.4
 
 
 def rows(table):
