@@ -197,6 +197,8 @@ def superiority(arm: Float[np.ndarray, " runs"], baseline: Float[np.ndarray, " o
 
 def _score_bound(probability: float, runs: int, others: int) -> float:
     """The root below ``probability`` of the equation in :func:`superiority`."""
+    from scipy import optimize  # as late as this: it loads slowly, and the first step would wait for it
+
     if probability == 0.0:
         return 0.0
     z = float(special.ndtri((1 + CONFIDENCE) / 2))
@@ -208,6 +210,4 @@ def _score_bound(probability: float, runs: int, others: int) -> float:
 
     # Just below ``probability`` the excess is negative, at zero positive; at exactly 1 there is a
     # second, trivial root, which the upper bracket leaves out.
-    from scipy import optimize  # as late as this: it loads slowly, and the first step would wait for it
-
     return float(optimize.root_scalar(excess, bracket=(0.0, probability * (1 - 1e-9)), method="brentq").root)

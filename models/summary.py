@@ -66,11 +66,14 @@ def xla_flops(model: Model, inputs: Any) -> float:
     Args:
         model: the model.
         inputs: a batch, or its shapes.
+
+    Raises:
+        RuntimeError: this jaxlib analyses no program for a TPU.
     """
     traced = jax.jit(_forward(model)).trace(_variables(model, inputs), inputs)
     analysis = traced.lower(lowering_platforms=("tpu",)).cost_analysis()
     if not isinstance(analysis, Mapping):
-        raise NotImplementedError(f"this backend has no cost analysis: {jax.default_backend()}")
+        raise RuntimeError(f"XLA has no cost analysis for this program here, on {jax.default_backend()}")
     return float(analysis["flops"])
 
 

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from models.layers import direct, native, patches, winograd
+from models.layers import direct, engines, native, patches, winograd
 from models.layers.patches import Geometry
 
 Padding = Literal["SAME", "VALID", "CAUSAL"] | tuple[tuple[int, int], ...]
@@ -177,7 +177,7 @@ def _form(features: int, dtype: Any) -> tuple[Any, int]:
     if native.fits(features, dtype):
         return direct, 0
     if features >= 64 and native.is_available():
-        extra = -features % (native.vector_bytes() // dtype.itemsize)
+        extra = -features % (engines.vector_bytes() // dtype.itemsize)
         return (direct, extra) if native.fits(features + extra, dtype) else (patches, 0)
     return patches, 0
 

@@ -7,7 +7,8 @@ High-Performance Deep Learning Convolutions on SIMD Architectures", sections II.
 channels in blocks in memory, here the arrays stay [batch, height, width, channels].
 
 All three functions do as many operations as the direct sum. Each output is summed in the order of the
-kernel's elements; the gradient of a kernel is summed over some rows, then over these sums.
+kernel's elements; the gradient of a kernel is summed over some rows, then over these sums, and where the
+work is long over the images of each part, then over the parts.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import lax
 
-from models.layers import native
+from models.layers import engines, native
 from models.layers.native import Body
 from models.layers.patches import Geometry
 
@@ -128,7 +129,8 @@ def kernel_gradient(x: Any, g: Any, kernel_shape: tuple[int, ...], geometry: Geo
     ]
 
     def write(body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
-        (x_at, g_at), (out, sums, scratch) = operands, results
+        (x_at, g_at), (out, scratch, *partial) = operands, results
+        sums = partial[0] if partial else out
         vectors = 2 if features // body.lanes % 2 == 0 else 1
         width_of_block = vectors * body.lanes
         blocks = _blocks(places, kernel_width * channels, REGISTERS // vectors)
@@ -158,6 +160,8 @@ def kernel_gradient(x: Any, g: Any, kernel_shape: tuple[int, ...], geometry: Geo
                         part.call(tiles[pattern], [part.shifted(seen, (places[first], 1)), given, into, lines])
 
         body.parallel((x_at, g_at, sums, scratch), len(x), parts, add)
+        if not partial:
+            return
         with body.loop(elements, body.lanes) as element:
             total = body.load(sums, (element, 1))
             for number in range(1, parts):
@@ -167,7 +171,7 @@ def kernel_gradient(x: Any, g: Any, kernel_shape: tuple[int, ...], geometry: Geo
     elements, padded = math.prod(kernel_shape), height * step if any(map(any, geometry.pads)) else 1
     parts = native.parts(len(x), 2 * len(x) * rows * columns * elements)
     key = ("kernel_gradient", x.shape, kernel_shape, geometry)
-    shapes = ((elements,), (parts * elements,), (parts * padded,))
+    shapes = ((elements,), (parts * padded,), *([(parts * elements,)] if parts > 1 else []))
     return native.call(key, write, (x, g), shapes)[0].reshape(kernel_shape)
 
 
@@ -185,7 +189,7 @@ def _correlated(
     """Outputs [batch, *out_size, features]: sums of what each one sees times ``weights`` [rows, features]."""
     count, *_, channels = x.shape
     rows, features = weights.shape
-    lanes = native.vector_bytes() // x.dtype.itemsize
+    lanes = engines.vector_bytes() // x.dtype.itemsize
     vectors = next(n for n in (2, 3, 1) if features // lanes % n == 0)
     width = vectors * lanes  # features of a tile
     out_image = math.prod(out_size) * features

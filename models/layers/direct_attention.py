@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.layers import native, vector_functions
+from models.layers import engines, native, vector_functions
 from models.layers.native import Body
 from models.layers.products import product_tile, vectors_of
 
@@ -40,7 +40,7 @@ def fits(queries: Any, keys: Any, values: Any) -> bool:
     heads = {array.shape[2] for array in (queries, keys, values)}
     if kinds != {np.dtype(np.float32)} or len(heads) > 1 or not native.is_available():
         return False
-    lanes = native.vector_bytes() // 4
+    lanes = engines.vector_bytes() // 4
     sizes = queries.shape[-1], values.shape[-1]
     return queries.shape[1] >= lanes and keys.shape[1] >= ROWS and not any(size % lanes for size in sizes)
 
@@ -74,7 +74,7 @@ def gradients(queries: Any, keys: Any, values: Any, weights: Any, g: Any, *, cau
 
 def _sizes(queries: Any, keys: Any, values: Any, causal: bool) -> _Sizes:
     batch, count, heads, key = queries.shape
-    lanes = native.vector_bytes() // 4
+    lanes = engines.vector_bytes() // 4
     width = lanes * (2 if count >= 2 * lanes else 1)
     return _Sizes(batch, count, keys.shape[1], heads, key, values.shape[-1], causal, width)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from models.layers import native, vector_functions
+from models.layers import engines, native, vector_functions
 from models.layers.native import Body
 from models.layers.products import product_tile, vectors_of
 
@@ -103,7 +103,7 @@ def lstm_gradient(g: Any, cells: Any, gates: Any, kernel: Any, c: Any, *others: 
 def _panels(kernel: Any) -> Any:
     """The kernel [rows, columns] as blocks of columns, each of which a tile reads in one go."""
     rows, columns = kernel.shape
-    lanes = native.vector_bytes() // 4
+    lanes = engines.vector_bytes() // 4
     width = vectors_of(columns, lanes) * lanes
     return kernel.reshape(rows, columns // width, width).swapaxes(0, 1)
 

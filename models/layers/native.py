@@ -20,13 +20,12 @@ import numpy as np
 
 from models.layers import engines
 from models.layers.derivatives import is_twice_differentiable
-from models.layers.engines import vector_bytes
 from models.layers.threads import PARTS, Threads
 
-_LOCK = threading.Lock()
 LONG = 8e6
 """Operations from which on work is cut: a part then takes far longer than to wake a thread."""
 
+_LOCK = threading.Lock()
 _TARGETS: dict[tuple, str] = {}
 """The target that was made for a key of :func:`call`."""
 
@@ -40,7 +39,7 @@ def fits(features: int, dtype: Any) -> bool:
     """Whether machine code can be made here for arrays of this type whose last axis has so many elements."""
     if np.dtype(dtype) not in (np.float32, np.float64) or not is_available():
         return False
-    return features % (vector_bytes() // np.dtype(dtype).itemsize) == 0
+    return features % (engines.vector_bytes() // np.dtype(dtype).itemsize) == 0
 
 
 def parts(count: int, operations: float) -> int:
@@ -65,7 +64,7 @@ class Body:
 
         self.threads = threads
         self._types, self._module, self._element = ir, module, element
-        self.lanes = vector_bytes() // (4 if isinstance(element, ir.FloatType) else 8)
+        self.lanes = engines.vector_bytes() // (4 if isinstance(element, ir.FloatType) else 8)
         self.vector = ir.VectorType(element, self.lanes)
         self.ir = ir.IRBuilder(function.append_basic_block())
         self.arguments = function.args
@@ -283,7 +282,7 @@ class Body:
 
     def _call_memory(self, function: Any, pointers: Sequence[Any], values: Sequence[Any], count: int) -> None:
         types = self._types
-        size = count * vector_bytes() // self.lanes
+        size = count * engines.vector_bytes() // self.lanes
         bytes_ = [self.ir.bitcast(pointer, types.IntType(8).as_pointer()) for pointer in pointers]
         self.ir.call(function, [*bytes_, *values, self.integer(size), types.IntType(1)(0)])
 

@@ -74,7 +74,7 @@ def problems(draw):
 def test_values_are_those_of_the_definition(problem, batch, multiples, dtype):
     size, kernel_size, geometry = problem
     with jax.enable_x64(True):
-        lanes = native.vector_bytes() // np.dtype(dtype).itemsize
+        lanes = engines.vector_bytes() // np.dtype(dtype).itemsize
         channels, features = batch + 1, multiples * lanes
         x = draw(0, (batch, *size, channels), dtype)
         kernel = draw(1, (*kernel_size, channels, features), dtype)
@@ -87,7 +87,7 @@ def test_values_are_those_of_the_definition(problem, batch, multiples, dtype):
 def test_gradients_are_those_of_the_patches(problem, batch, multiples, dtype):
     size, kernel_size, geometry = problem
     with jax.enable_x64(True):
-        channels = features = multiples * native.vector_bytes() // np.dtype(dtype).itemsize
+        channels = features = multiples * engines.vector_bytes() // np.dtype(dtype).itemsize
         x, kernel = draw(0, (batch, *size, channels), dtype), draw(1, (*kernel_size, channels, features), dtype)
         g = draw(2, (batch, *geometry.out_size(size, kernel_size), features), dtype)
         for found, expected in zip(
@@ -100,7 +100,7 @@ def test_gradients_are_those_of_the_patches(problem, batch, multiples, dtype):
 @pytest.mark.parametrize("kernel_size", [(3, 3), (5, 5), (1, 4), (11, 11)])
 def test_gradient_of_the_kernel_for_any_number_of_channels(channels, kernel_size):
     geometry = Geometry((1, 1), ((1, 1), (1, 1)), (1, 1))
-    features = 3 * native.vector_bytes() // 4
+    features = 3 * engines.vector_bytes() // 4
     x, kernel = draw(0, (2, 12, 13, channels)), draw(1, (*kernel_size, channels, features))
     y, transpose = jax.vjp(lambda kernel: patches.value(x, kernel, geometry), kernel)
     g = draw(2, y.shape)
@@ -162,7 +162,7 @@ def test_a_program_from_the_cache_still_finds_it():
 def test_maxima_of_windows_are_bit_for_bit_those_of_the_other_form(size, side, width, dtype):
     """Small integers, so that many elements of a window are equal."""
     with jax.enable_x64(True):
-        channels = 3 * native.vector_bytes() // np.dtype(dtype).itemsize
+        channels = 3 * engines.vector_bytes() // np.dtype(dtype).itemsize
         generator = np.random.default_rng(0)
         x = jnp.asarray(generator.integers(-2, 3, (4, *size, channels)), dtype)
         windows = pooling._Windows((side, width), (side, width), ((0, 0), (0, 0)))
@@ -188,7 +188,7 @@ def test_the_maximum_of_a_window_with_nan_is_nan():
 def test_transposed_product_is_the_product(rows, inputs, multiple, dtype):
     with jax.enable_x64(True):
         x = draw(0, (rows, inputs), dtype)
-        g = draw(1, (rows, multiple * native.vector_bytes() // np.dtype(dtype).itemsize), dtype)
+        g = draw(1, (rows, multiple * engines.vector_bytes() // np.dtype(dtype).itemsize), dtype)
         expected = np.asarray(x, np.float64).T @ np.asarray(g, np.float64)
         assert_close(jax.jit(direct.transposed_product)(x, g), expected, dtype)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.layers import attention, direct_attention, native, vector_functions
+from models.layers import attention, direct_attention, engines, native, vector_functions
 
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="no machine code on this kind of machine")
 
@@ -52,7 +52,7 @@ def test_vector_functions_at_the_ends_of_the_numbers(name, at_infinity, below):
 
 @st.composite
 def problems(draw):
-    lanes = native.vector_bytes() // 4
+    lanes = engines.vector_bytes() // 4
     batch, heads = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     queries, keys = draw(st.integers(lanes, 3 * lanes + 1)), draw(st.integers(4, 25))
     key, value = (lanes * draw(st.integers(1, 3)) for _ in range(2))
@@ -89,7 +89,7 @@ def test_every_form_equals_the_formulas_in_float64(problem, causal):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_equals_the_formulas_in_float64(causal):
-    lanes = native.vector_bytes() // 4
+    lanes = engines.vector_bytes() // 4
     heads = ((3, 2 * lanes + 3, 2, lanes), (3, 11, 2, lanes), (3, 11, 2, 3 * lanes))
     check((*heads, [11, 2, 0]), causal)
 
@@ -108,7 +108,7 @@ def check(problem, causal):
 
 
 def test_scores_of_any_size_stay_finite_and_nan_is_seen():
-    lanes = native.vector_bytes() // 4
+    lanes = engines.vector_bytes() // 4
     random = np.random.default_rng(0)
     arrays = [jnp.asarray(random.normal(size=(1, lanes, 1, lanes)), jnp.float32) for _ in range(3)]
     out = attention.attention(arrays[0] * 1e4, *arrays[1:], causal=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.layers import direct_recurrence, native, recurrence
+from models.layers import direct_recurrence, engines, native, recurrence
 
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="no machine code on this kind of machine")
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not native.is_available(), reason="no machine co
 @st.composite
 def problems(draw):
     """Time, batch, hidden units; whether there are a first state, a mask, and a gradient of the cells."""
-    lanes = native.vector_bytes() // 4
+    lanes = engines.vector_bytes() // 4
     sizes = draw(st.integers(1, 6)), draw(st.integers(1, 14)), lanes * draw(st.integers(1, 3))
     return (*sizes, *(draw(st.booleans()) for _ in range(3)))
 

@@ -150,7 +150,7 @@ class Test:
         self.__references = references
 
     def shapes(self) -> Mapping[str, Any]:
-        """What the arrays look like, without their content: enough to compile what will read them."""
+        """The arrays' shapes and types, without their content: enough to compile what will read them."""
         import jax  # not above: the command line's help does without it
 
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), dict(self.__arrays))
