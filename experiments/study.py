@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from experiments.spaces import Space
 from models.base import BadInput
 
 if TYPE_CHECKING:
@@ -81,6 +82,46 @@ class Better:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """What is tuned before arms are compared: every arm gets the same number of trials and steps.
+
+    Attributes:
+        space: the values of each tuned path, for every arm.
+        arms: an arm's own spaces, which replace those of the same path (None: the arm does not tune it).
+        trials: tuning trials of each arm.
+        steps: training steps of a tuning trial; None for as many as the study's.
+        seeds: seeds of each tuning trial, none of which any result uses; the mean over them counts.
+        search: how points are chosen.
+        pruning: whether trials that look hopeless end early, and by which rule.
+        column: what is compared, a column of ``validation_...``; None for the study's curve.
+    """
+
+    space: Mapping[str, Space]
+    arms: Mapping[str, Mapping[str, Space | None]] = dataclasses.field(default_factory=dict)
+    trials: int = 16
+    steps: int | None = None
+    seeds: int = 1
+    search: Literal["sobol", "halton", "random", "grid", "tpe", "gp"] = "sobol"
+    pruning: Literal["none", "median", "halving"] = "none"
+    column: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Matching:
+    """Arms made as large, or as expensive, as the baseline by solving for one of their fields.
+
+    Attributes:
+        equal: what is to be equal: a column of ``trials.csv``.
+        by: for each matched arm the path of a whole number that is solved for, e.g. ``model.width``.
+        tolerance: largest relative difference that still counts as equal.
+    """
+
+    equal: Literal["parameters", "flops_per_step", "train_seconds"]
+    by: Mapping[str, str]
+    tolerance: float = 0.02
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
     """What ``--experiment`` names, resolved for one preset.
 
@@ -96,6 +137,12 @@ class Study:
         metric: by what the arms are compared.
         claims: what a program can check of what was published.
         notes: deviations from the published setting, a sentence each.
+        factors: paths that the arms vary by design; their values are the axes of sensitivity plots.
+        tuning: what is tuned for each arm first; None for nothing.
+        matching: which arms are made equal to the baseline in size or cost; None for none.
+        test: the paired two-sided test behind the p-values.
+        equivalence_margin: two arms whose metrics differ by less than this count as equal, in the metric's
+            own units; None where nothing is said.
     """
 
     name: str
@@ -108,6 +155,11 @@ class Study:
     metric: Metric
     claims: tuple[Better, ...]
     notes: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
+    tuning: Tuning | None = None
+    matching: Matching | None = None
+    test: Literal["sign_flip", "wilcoxon"] = "sign_flip"
+    equivalence_margin: float | None = None
 
     def __post_init__(self) -> None:
         """Check that names refer to arms that exist and that there is something to run."""
