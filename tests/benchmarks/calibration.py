@@ -47,7 +47,6 @@ BASELINES = {"alike": 1.0, "a third": 1 / 3, "none": 0.0}
 SHARED = 0.5  # standard deviation of what a seed does to all arms
 EFFECT = 1.5  # of an arm that is better, in standard deviations of its noise
 PAIRS = (3, 5, 8, 10, 20)
-FAMILIES = (1, 5)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,21 +132,14 @@ def simulate(cell: Cell, studies: int) -> Outcome:
 
 
 def cells(pairs: tuple[int, ...], test: Test) -> list[Cell]:
-    """All that the tables show."""
-    null = [
-        Cell(noise=noise, baseline=baseline, pairs=n, arms=arms, effect=0.0, test=test)
+    """All that the tables show: five arms where the family matters, one where only the noise does."""
+    kinds = [("alike", 1, 0.0), ("alike", 5, 0.0), ("a third", 1, 0.0), ("none", 1, 0.0), ("alike", 1, EFFECT)]
+    return [
+        Cell(noise=noise, baseline=baseline, pairs=n, arms=arms, effect=effect, test=test)
         for noise in NOISES
-        for baseline in BASELINES
+        for baseline, arms, effect in kinds
         for n in pairs
-        for arms in FAMILIES
     ]
-    effect = [
-        Cell(noise=noise, baseline="alike", pairs=n, arms=arms, effect=EFFECT, test=test)
-        for noise in NOISES
-        for n in pairs
-        for arms in FAMILIES
-    ]
-    return null + effect
 
 
 def standard_error(share: float, count: int) -> float:
