@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from models.base import BadInput, Configuration, Field, Static, Traced, describe, fields, plugin, plugin_names, unknown
-from train.sections import Augmentation, Diagnostics, Execution, Groups, Initialisation, Regularisation, Training
+from train.sections import Augmentation, Diagnostics, Execution, Groups, Initialisation, Regularisation, Seeds, Training
 
 SECTIONS = {
     "data": ("train.data", "data set"),
@@ -42,6 +42,7 @@ class Config(Configuration):
     groups: Groups = dataclasses.field(default_factory=Groups)
     diagnostics: Diagnostics = dataclasses.field(default_factory=Diagnostics)
     execution: Execution = dataclasses.field(default_factory=Execution)
+    seeds: Seeds = dataclasses.field(default_factory=Seeds)
 
     def validate(self) -> None:
         """Sections fit each other: schedule and training, optimizer and what is wrapped around it."""
@@ -93,6 +94,12 @@ class Trial:
     def id(self) -> str:
         """The name of the trial in records and folders."""
         return f"{self.arm}-s{self.seed}"
+
+    def root(self, stream: Literal["init", "order", "noise"]) -> int:
+        """Where the trial's random streams of this kind begin."""
+        seeds = self.config.seeds
+        own = getattr(seeds, stream)
+        return (self.seed + seeds.offset) % 2**32 if own is None else own
 
 
 class Leaf(NamedTuple):
