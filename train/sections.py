@@ -320,11 +320,11 @@ class Execution(Configuration):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Seeds(Configuration):
-    """Where a trial's random streams begin. By default all begin at the trial's seed, so that trials of equal seed are
-    paired: equal data order and, where the shapes allow, equal initial weights.
+    """Where a trial's random streams begin.
 
-    Holding all but one stream fixed shows how much that one contributes to the spread of results (Bouthillier et al.
-    2021, "Accounting for variance in machine learning benchmarks").
+    By default all begin at the trial's seed, so that trials of equal seed are paired: equal data order and, where the
+    shapes allow, equal initial weights. Holding all but one stream fixed shows how much that one contributes to the
+    spread of results (Bouthillier et al. 2021, "Accounting for variance in machine learning benchmarks").
 
     Attributes:
         offset: added to the trial's seed: the same experiment once more, with other chances.
