@@ -22,8 +22,8 @@ import filelock
 import pandas as pd
 from rich.console import Console
 
-from experiments import data_changes, report
-from experiments.plan import Plan, check_against, document, load, resolve
+from experiments import data_changes, matching, registration, report
+from experiments.plan import Plan, check_against, document, load, recorded_matches, resolve, with_matched
 from experiments.progress import StudyProgress, clock
 from models.base import BadInput
 from train import data, devices, resumption, strategies, trackers
@@ -70,6 +70,9 @@ def run(
     seeds: int | None = None,
     arms: Sequence[str] | None = None,
     overrides: Mapping[str, Any] | Sequence[tuple[str, str]] = (),
+    vary: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+    again: bool = False,
+    variance: Sequence[str] | None = None,
     workdir: str | Path = "runs",
     data_dir: str | Path | None = None,
     report_only: bool = False,
@@ -88,6 +91,10 @@ def run(
         seeds: number of paired seeds; None for the study's own.
         arms: the arms beside the baseline; None for all.
         overrides: changes of the baseline by path, e.g. ``{"model.width": 512}``.
+        vary: the arms are all combinations of these values, e.g. ``{"model.dropout_rate": "0,0.1"}``; the name of
+            the study then has the paths appended.
+        again: whether an arm is added that is the baseline under other seeds.
+        variance: sources of chance (init, order, noise, split), each the only one that varies in an arm.
         workdir: results go to ``workdir/name``.
         data_dir: where data sets lie, as ``data_dir/<data set>/<file>``.
         report_only: rebuild the report from the records, run nothing.
@@ -105,14 +112,19 @@ def run(
     console = console or Console()
     given = overrides.items() if isinstance(overrides, Mapping) else overrides
     pairs = [(path, str(value)) for path, value in given]
-    plan = resolve(load(name, preset), seeds=seeds, arms=arms, overrides=pairs)
-    command = command or _command(name, preset, seeds, arms, pairs, workdir, data_dir, deterministic)
-    folder = Path(workdir) / name
+    factors = [*(vary.items() if isinstance(vary, Mapping) else vary)]
+    plan = resolve(
+        load(name, preset), seeds=seeds, arms=arms, overrides=pairs, vary=factors, again=again, variance=variance
+    )
+    designed = [f"--vary={path}={values}" for path, values in factors] + ["--again"] * again
+    designed += [f"--attribute_variance={','.join(variance)}"] if variance is not None else []
+    command = command or _command(name, preset, seeds, arms, pairs, designed, workdir, data_dir, deterministic)
+    folder = Path(workdir) / plan.study.name
     devices.prepare(deterministic=deterministic)
     if report_only:
-        return _report(plan, folder, command, console)
+        return _report(with_matched(plan, recorded_matches(plan.study, folder)), folder, command, console)
     told = trackers.make(tracker, folder)
-    tasks = load_tasks(plan, data_dir)
+    plan, tasks = matched_plan(plan, load_tasks(plan, data_dir), folder)
     check_metric(plan, tasks)
     expected = costs(plan, tasks)
     with _only_process(folder), Stop() as stop:
@@ -124,13 +136,22 @@ def run(
 
 
 def _command(
-    name: str, preset: str, seeds: Any, arms: Any, pairs: Any, workdir: Any, data_dir: Any, deterministic: bool
+    name: str,
+    preset: str,
+    seeds: Any,
+    arms: Any,
+    pairs: Any,
+    designed: Sequence[str],
+    workdir: Any,
+    data_dir: Any,
+    deterministic: bool,
 ) -> str:
     """The shell command that does the same."""
     words = ["python", "-m", "experiments", f"--experiment={name}", f"--preset={preset}"]
     words += [f"--seeds={seeds}"] if seeds is not None else []
     words += [f"--arms={','.join(arms)}"] if arms is not None else []
     words += [f"--config.{path}={text}" for path, text in pairs]
+    words += designed
     words += [f"--workdir={workdir}"] if str(workdir) != "runs" else []
     words += [f"--data_dir={data_dir}"] if data_dir is not None else []
     words += ["--deterministic"] if deterministic else []
@@ -151,6 +172,23 @@ def load_tasks(plan: Plan, data_dir: str | Path | None) -> dict[Config, Task]:
         if config.data not in loaded:
             loaded[config.data] = data.load(config.data, directory)
     return {config: loaded[config.data] for config in plan.configs.values()}
+
+
+def matched_plan(plan: Plan, tasks: dict[Config, Task], folder: Path) -> tuple[Plan, dict[Config, Task]]:
+    """The plan and its tasks once the arms are as large or expensive as the baseline.
+
+    What an earlier run in the folder solved for stays: a measured time is another every time.
+
+    Raises:
+        BadInput: an arm cannot be.
+    """
+    if plan.study.matching is None:
+        return plan, tasks
+    matched = recorded_matches(plan.study, folder)
+    if {each.arm for each in matched} != set(plan.study.matching.by):
+        matched = matching.solve(plan.study.matching, plan.configs, plan.study.baseline_name, tasks)
+    found = with_matched(plan, matched)
+    return found, {config: tasks[plan.configs[name]] for name, config in found.configs.items()}
 
 
 def check_metric(plan: Plan, tasks: Mapping[Config, Task]) -> None:
@@ -215,7 +253,8 @@ def _write_plan(plan: Plan, tasks: Mapping[Config, Task], folder: Path, command:
         entry["changed_data"] = changed
     if not history or {key: history[-1].get(key) for key in entry} != entry:
         history.append({**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
-    content = {**document(plan, command, history), "data": facts}
+    registered = registration.register(registration.content(plan.study, plan.configs), registration.entry(path))
+    content = {**document(plan, command, history), "registration": registered, "data": facts}
     write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 

@@ -155,7 +155,7 @@ def describe(annotation: Any) -> str:
 
 
 def coerce(value: Any, annotation: Any) -> Any:
-    """``value`` as the annotated type: an int becomes a float, a list a tuple, -0.0 the number 0.0; nothing else changes.
+    """``value`` as the annotated type: an int becomes a float, a list a tuple, -0.0 is 0.0; nothing else changes.
 
     Raises:
         TypeError: the value is not of that type.

@@ -202,12 +202,13 @@ def parse(text: str, annotation: Any) -> Any:
     return annotation(text)
 
 
-def parse_overrides(config: Config, overrides: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def parse_overrides(config: Config, overrides: Sequence[tuple[str, str]], *, flag: str = "--config.") -> dict[str, Any]:
     """Typed values for overrides given as text, each by the field that it names.
 
     Args:
         config: the configuration that they are to change.
         overrides: pairs of path and text, as on the command line.
+        flag: what stands before the path there, for messages.
 
     Raises:
         BadInput: unknown path, given twice, not of the field's type, or out of range.
@@ -219,12 +220,12 @@ def parse_overrides(config: Config, overrides: Sequence[tuple[str, str]]) -> dic
         if path not in known:
             raise unknown("configuration path", path, known)
         if path in changes:
-            raise BadInput(f"--config.{path} is given twice")
+            raise BadInput(f"{flag}{path} is given twice")
         annotation = known[path].field.annotation
         try:
             changes[path] = parse(text, annotation)
         except (ValueError, KeyError):
-            raise BadInput(f"--config.{path}={text!r} must be {describe(annotation)}") from None
+            raise BadInput(f"{flag}{path}={text!r} must be {describe(annotation)}") from None
         if path.endswith(".name") and changes[path] != known[path].value:
             section = path.removesuffix(".name")
             sections[section] = _section_default(section, changes[path])

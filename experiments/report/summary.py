@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.claims import Verdict, evaluate
+from experiments.claims import evaluate
 from experiments.comparisons import compare, results
 from experiments.report.cautions import cautions
 from experiments.report.rows import Row, UntrainedRow, row, untrained_rows
 from experiments.study import Study
+from experiments.verdicts import Verdict
 
 PROVENANCE = (
     "code_version",

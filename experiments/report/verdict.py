@@ -4,11 +4,11 @@ import json
 import math
 from typing import Any
 
-from experiments.claims import Verdict
 from experiments.comparisons import Comparison
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
 from experiments.statistics import CONFIDENCE, LEVEL, Spread
+from experiments.verdicts import Verdict
 
 
 def verdict_json(summary: Summary) -> str:
@@ -42,22 +42,20 @@ def verdict_json(summary: Summary) -> str:
 
 
 def _claim(verdict: Verdict) -> dict[str, Any]:
-    claim = verdict.claim
     return {
+        "kind": type(verdict.claim).__name__,
         "statement": verdict.statement,
         "source": verdict.source,
         "outcome": verdict.outcome,
+        "quantity": verdict.quantity,
         "estimate": verdict.estimate,
         "interval": list(verdict.interval),
         "p_value": verdict.p_value,
         "n": verdict.n,
         "explanation": verdict.explanation,
-        "arm": claim.arm,
-        "than": claim.than,
-        "margin": claim.margin,
-        "parameters_at_most": claim.parameters_at_most,
-        "parameter_ratio": verdict.parameter_ratio,
-        "comparison": _comparison(verdict.comparison),
+        **{name: value for name, value in vars(verdict.claim).items() if name not in ("statement", "source", "metric")},
+        **verdict.details,
+        "comparison": None if verdict.comparison is None else _comparison(verdict.comparison),
     }
 
 
@@ -106,6 +104,6 @@ def _finite(value: Any) -> Any:
     """The same document with null for every number that is not finite, which JSON cannot hold."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
