@@ -8,7 +8,12 @@ from experiments.comparisons import Comparison
 from experiments.report.cautions import unfinished
 from experiments.report.rows import Row, UntrainedRow
 from experiments.report.summary import Summary
+from experiments.report.tuned import Tuned
 from experiments.study import Metric
+
+
+DAGGER = "\N{DAGGER}"
+"""Marks an arm that came after the study was registered."""
 
 
 class Cell(NamedTuple):
@@ -41,7 +46,7 @@ def cells(row: Row, metric: Metric) -> tuple[Cell, ...]:
     """One arm's cells, in the order of :func:`headings`."""
     spread, comparison = row.metric, row.comparison
     measured = (
-        Cell(row.arm),
+        Cell(f"{row.arm} {DAGGER}" if row.exploratory else row.arm, _edges(row)),
         Cell(str(spread.n), ", ".join(unfinished(row))),
         Cell(
             formatting.metric_mean(spread.mean, spread.sd, metric),
@@ -54,6 +59,11 @@ def cells(row: Row, metric: Metric) -> tuple[Cell, ...]:
         Cell(*formatting.seconds(row.train_seconds.mean, row.train_seconds.sd)),
     )
     return measured + _compared(comparison, metric) + cost
+
+
+def _edges(row: Row) -> str:
+    """Which tuned values are at the edge of their space, by the last part of their paths."""
+    return f"best {', '.join(path.rpartition('.')[2] for path in row.edges)} at the edge" if row.edges else ""
 
 
 def untrained_cells(row: UntrainedRow, metric: Metric) -> tuple[Cell, ...]:
@@ -104,4 +114,22 @@ def legend(summary: Summary) -> tuple[str, ...]:
             f"arm is better than an independent run of {summary.study.baseline_name}, ties counted half."
         )
         lines.append(f"Bold: better than {summary.study.baseline_name} with corrected p < 0.05.")
-    return tuple(lines)
+    if summary.registration is not None:
+        registered = f"Registered before the first step, {summary.registration.time}, as {summary.registration.digest}"
+        marked = f"; {DAGGER}: arm added after that, exploratory" if summary.exploratory else ""
+        lines.append(f"{registered}{marked}.")
+    if summary.tuned is not None:
+        lines.append(_tuning(summary.tuned))
+    return (*lines, *summary.notes)
+
+
+def _tuning(tuned: Tuned) -> str:
+    """How the arms were tuned, in a sentence."""
+    trials = sorted({winner.trials for winner in tuned.winners.values()})
+    each = formatting.count(trials[0], "setting") if len(trials) == 1 else f"{trials[0]} to {trials[-1]} settings"
+    pruned = "" if tuned.pruning == "none" else f", hopeless ones stopped early ({tuned.pruning})"
+    return (
+        f"Each arm was tuned over {each} ({tuned.search} search; {formatting.count(tuned.seeds, 'seed')} and "
+        f"{formatting.count(tuned.steps, 'step')} each{pruned}); the best {tuned.column.replace('_', ' ')} was run "
+        "again on fresh seeds, and only those count here."
+    )

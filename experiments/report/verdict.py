@@ -1,5 +1,6 @@
 """``verdict.json``: the verdict and every number of the table, for programs."""
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -8,6 +9,7 @@ from experiments.claims import Verdict
 from experiments.comparisons import Comparison
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
+from experiments.report.tuned import Tuned
 from experiments.statistics import CONFIDENCE, LEVEL, Spread
 
 
@@ -30,7 +32,10 @@ def verdict_json(summary: Summary) -> str:
         "level": LEVEL,
         "test": "two-sided paired sign-flip permutation test, Holm correction",
         "comparisons": summary.family,
-        "claims": [_claim(verdict) for verdict in summary.verdicts],
+        "registration": None if summary.registration is None else dataclasses.asdict(summary.registration),
+        "exploratory_seeds": list(summary.exploratory_seeds),
+        "tuning": None if summary.tuned is None else _tuning(summary.tuned),
+        "claims": [_claim(verdict, summary) for verdict in summary.verdicts],
         "arms": [_arm(row) for row in summary.rows],
         "untrained": [{"name": row.name, "arms": list(row.arms), "value": row.value} for row in summary.untrained],
         "failures": [vars(failure) for failure in summary.failures],
@@ -41,23 +46,19 @@ def verdict_json(summary: Summary) -> str:
     return json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _claim(verdict: Verdict) -> dict[str, Any]:
-    claim = verdict.claim
+def _claim(verdict: Verdict, summary: Summary) -> dict[str, Any]:
+    """What was concluded, and under ``claim`` all fields of the statement itself."""
     return {
         "statement": verdict.statement,
         "source": verdict.source,
         "outcome": verdict.outcome,
+        "exploratory": summary.is_exploratory(verdict),
         "estimate": verdict.estimate,
         "interval": list(verdict.interval),
         "p_value": verdict.p_value,
         "n": verdict.n,
         "explanation": verdict.explanation,
-        "arm": claim.arm,
-        "than": claim.than,
-        "margin": claim.margin,
-        "parameters_at_most": claim.parameters_at_most,
-        "parameter_ratio": verdict.parameter_ratio,
-        "comparison": _comparison(verdict.comparison),
+        "claim": {"type": type(verdict.claim).__name__, **dataclasses.asdict(verdict.claim)},
     }
 
 
@@ -68,6 +69,8 @@ def _arm(row: Row) -> dict[str, Any]:
         "diverged": row.diverged,
         "crashed": row.crashed,
         "missing": row.missing,
+        "exploratory": row.exploratory,
+        "tuned_at_edge": list(row.edges),
         "comparison": None if row.comparison is None else _comparison(row.comparison),
         "better": row.bold,
         "parameters": int(row.parameters) if math.isfinite(row.parameters) else None,
@@ -90,6 +93,17 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     }
 
 
+def _tuning(tuned: Tuned) -> dict[str, Any]:
+    return {
+        "column": tuned.column,
+        "search": tuned.search,
+        "pruning": tuned.pruning,
+        "steps": tuned.steps,
+        "seeds": tuned.seeds,
+        "arms": {arm: dataclasses.asdict(winner) for arm, winner in tuned.winners.items()},
+    }
+
+
 def _spread(spread: Spread) -> dict[str, Any]:
     return {
         "n": spread.n,
@@ -106,6 +120,6 @@ def _finite(value: Any) -> Any:
     """The same document with null for every number that is not finite, which JSON cannot hold."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
