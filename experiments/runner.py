@@ -9,7 +9,6 @@ The same from Python as from the command line::
 import collections
 import contextlib
 import dataclasses
-import io
 import json
 import logging
 import shlex
@@ -22,10 +21,10 @@ import filelock
 import pandas as pd
 from rich.console import Console
 
-from experiments import data_changes, report
+from experiments import data_changes, report, tables
 from experiments.plan import Plan, check_against, document, load, resolve
 from experiments.progress import StudyProgress, clock
-from models.base import BadInput
+from models.base import BadInput, unknown
 from train import data, devices, resumption, strategies, trackers
 from train.config import Config, Trial, digest
 from train.cost import Cost, cost
@@ -35,7 +34,7 @@ from train.loop import Watch, run_population
 from train.packing import halves, is_out_of_memory, study_traced_paths
 from train.population import Population
 from train.preparation import Preparation
-from train.records import whole_lines, write_atomically
+from train.records import write_atomically
 from train.resumption import Group
 from train.rows import crashed_rows
 from train.signals import Interrupted, Stop
@@ -77,6 +76,8 @@ def run(
     deterministic: bool = False,
     tracker: Sequence[str] = (),
     profile: bool = False,
+    only: Sequence[str] | None = None,
+    parquet: bool = False,
     command: str | None = None,
     console: Console | None = None,
 ) -> Result:
@@ -95,6 +96,8 @@ def run(
         deterministic: a GPU computes the same bits in every run; see :data:`train.devices.DETERMINISTIC`.
         tracker: what is told of the curves beside ``curves.csv``: tensorboard, wandb.
         profile: whether a few steps of each population are profiled, into ``workdir/name/profiles``.
+        only: arms or trials that are run, e.g. ``cnn`` or ``cnn-s3``; the others of the plan are left. None for all.
+        parquet: whether ``trials.parquet`` and ``curves.parquet`` are written beside the CSV files.
         command: the command that the report shows; None for the one that these arguments make.
         console: where progress, table and verdict go; None for standard output.
 
@@ -108,9 +111,12 @@ def run(
     plan = resolve(load(name, preset), seeds=seeds, arms=arms, overrides=pairs)
     command = command or _command(name, preset, seeds, arms, pairs, workdir, data_dir, deterministic)
     folder = Path(workdir) / name
+    if parquet:
+        tables.check_parquet()
+    chosen = choose(plan, only)
     devices.prepare(deterministic=deterministic)
     if report_only:
-        return _report(plan, folder, command, console)
+        return _report(plan, folder, command, console, parquet=parquet)
     told = trackers.make(tracker, folder)
     tasks = load_tasks(plan, data_dir)
     check_metric(plan, tasks)
@@ -118,8 +124,8 @@ def run(
     with _only_process(folder), Stop() as stop:
         _write_plan(plan, tasks, folder, command, accept_changed_data)
         watched = Watch(lambda _: None, lambda: stop.asked, told, folder / "profiles" if profile else None)
-        crashed = _run_populations(plan, tasks, expected, folder, console, watched)
-        result = _report(plan, folder, command, console)
+        crashed = _run_populations(plan, chosen, tasks, expected, folder, console, watched)
+        result = _report(plan, folder, command, console, parquet=parquet)
     return dataclasses.replace(result, crashed=crashed)
 
 
@@ -135,6 +141,21 @@ def _command(
     words += [f"--data_dir={data_dir}"] if data_dir is not None else []
     words += ["--deterministic"] if deterministic else []
     return shlex.join(words)
+
+
+def choose(plan: Plan, only: Sequence[str] | None) -> tuple[Trial, ...]:
+    """The trials of the plan that ``only`` names, as arms or one by one; all of them where it is None.
+
+    Raises:
+        BadInput: a name is neither an arm nor a trial of the plan.
+    """
+    if only is None:
+        return plan.trials
+    names = {name: each for each in plan.trials for name in (each.arm, each.id)}
+    for name in only:
+        if name not in names:
+            raise unknown("arm or trial", name, names)
+    return tuple(trial for trial in plan.trials if trial.arm in only or trial.id in only)
 
 
 def load_tasks(plan: Plan, data_dir: str | Path | None) -> dict[Config, Task]:
@@ -220,15 +241,21 @@ def _write_plan(plan: Plan, tasks: Mapping[Config, Task], folder: Path, command:
 
 
 def _run_populations(
-    plan: Plan, tasks: Mapping[Config, Task], expected: Mapping[str, Cost], folder: Path, console: Console, watch: Watch
+    plan: Plan,
+    chosen: Sequence[Trial],
+    tasks: Mapping[Config, Task],
+    expected: Mapping[str, Cost],
+    folder: Path,
+    console: Console,
+    watch: Watch,
 ) -> int:
-    """Run what has no record yet. Returns the number of trials that crashed."""
+    """Run what is chosen and has no record yet. Returns the number of trials that crashed."""
     files = Files(folder, plan.trials, list(tasks.values()))
     finished = files.finished()
     traced = study_traced_paths(plan.trials)
     # Only what is left: more seeds or arms leave the finished trials alone. Since a population's rows
     # are written all at once, one that was broken off has the same trials, and so its name, again.
-    left = [trial for trial in plan.trials if (trial.id, digest(trial.config)) not in finished]
+    left = [trial for trial in chosen if (trial.id, digest(trial.config)) not in finished]
 
     def work(trials: Sequence[Trial]) -> float:
         return sum(expected[trial.arm].flops_per_step * trial.config.training.steps for trial in trials)
@@ -247,8 +274,8 @@ def _run_populations(
     begin = time.perf_counter()
     queue = collections.deque(resumption.groups(left, resumption.find(folder / "checkpoints"), traced))
     preparation = Preparation(make)
-    with contextlib.closing(preparation), StudyProgress(work(plan.trials), console) as progress:
-        progress.skip(work(plan.trials) - work(left))
+    with contextlib.closing(preparation), StudyProgress(work(chosen), console) as progress:
+        progress.skip(work(chosen) - work(left))
         while queue:
             members = queue.popleft()
             trials = members.trials
@@ -291,7 +318,7 @@ def _title(trials: Sequence[Trial]) -> str:
     return f"{arms} ({len(trials)} trial{'s' if len(trials) > 1 else ''})"
 
 
-def _report(plan: Plan, folder: Path, command: str, console: Console) -> Result:
+def _report(plan: Plan, folder: Path, command: str, console: Console, *, parquet: bool) -> Result:
     """The report on the trials of the plan, from the records alone."""
     trials, curves = _records(plan, folder)
     missing = len(plan.trials) - len(trials)
@@ -303,6 +330,8 @@ def _report(plan: Plan, folder: Path, command: str, console: Console) -> Result:
         logger.warning("%d of %d trials have no record yet; the report leaves them out", missing, len(plan.trials))
     beside = _untrained(plan, folder)
     summary = report.write(folder, plan.study, trials, curves, command=command, untrained=beside)
+    if parquet:
+        tables.write_parquet(folder)
     report.print_table(console, summary)
     console.print(f"Report: {folder / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
     return Result(folder, trials, curves, summary, int((trials["status"] == "crashed").sum()))
@@ -321,10 +350,10 @@ def _records(plan: Plan, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         [(trial.id, digest(trial.config)) for trial in plan.trials], columns=["trial", "config_hash"], dtype=str
     )
     try:
-        trials = wanted.merge(_read(path), on=["trial", "config_hash"])
+        trials = wanted.merge(tables.read(path), on=["trial", "config_hash"])
         path = folder / "curves.csv"
         if path.exists():
-            return trials, wanted.merge(_read(path), on=["trial", "config_hash"])
+            return trials, wanted.merge(tables.read(path), on=["trial", "config_hash"])
     except (ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"{path} is damaged ({reason}); move its folder away and run again") from None
@@ -345,13 +374,7 @@ def _untrained(plan: Plan, folder: Path) -> pd.DataFrame | None:
         [(arm, data_digest(config)) for arm, config in plan.configs.items()], columns=["arm", "data_hash"], dtype=str
     )
     try:
-        return wanted.merge(_read(path), on="data_hash")
+        return wanted.merge(tables.read(path), on="data_hash")
     except (ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"{path} is damaged ({reason}); move its folder away and run again") from None
-
-
-def _read(path: Path) -> pd.DataFrame:
-    """The whole rows of a table. Names stay text: a hash may look like a number, an arm be called ``none``."""
-    names = dict.fromkeys(("trial", "arm", "config_hash", "data_hash", "code_version"), str)
-    return pd.read_csv(io.BytesIO(whole_lines(path)), dtype=names, keep_default_na=False, na_values=["", "nan"])

@@ -36,8 +36,10 @@ def matched(study: Study, rows: tuple[Row, ...]) -> tuple[Matched, ...]:
     matching = study.matching
     if matching is None:
         return ()
-    sizes = {row.arm: row.train_seconds.mean if matching.equal == "train_seconds" else getattr(row, matching.equal)
-             for row in rows}
+    sizes = {
+        row.arm: row.train_seconds.mean if matching.equal == "train_seconds" else getattr(row, matching.equal)
+        for row in rows
+    }
     reference = sizes[study.baseline_name]
     found = []
     for arm in study.arms:

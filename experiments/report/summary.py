@@ -11,7 +11,7 @@ import pandas as pd
 
 from experiments.claims import Verdict, evaluate
 from experiments.comparisons import compare, results
-from experiments.formatting import listed
+from experiments.formatting import listed, short
 from experiments.registration import Registration
 from experiments.report import matched
 from experiments.report.cautions import cautions
@@ -95,7 +95,9 @@ class Summary:
 
     def is_exploratory(self, verdict: Verdict) -> bool:
         """Whether a verdict rests on an arm or on seeds that came after the registration."""
-        return bool(self.exploratory_seeds) or not self.exploratory.isdisjoint(_texts(dataclasses.asdict(verdict.claim)))
+        return bool(self.exploratory_seeds) or not self.exploratory.isdisjoint(
+            _texts(dataclasses.asdict(verdict.claim))
+        )
 
 
 def summarise(
@@ -175,7 +177,7 @@ def _edges_of(tuned: Tuned | None, arm: str) -> tuple[str, ...]:
 def _edges(rows: tuple[Row, ...], tuned: Tuned | None) -> Iterator[str]:
     """Winners of tuning that lie at the edge of their space."""
     found = [
-        f"{row.arm} ({', '.join(f'{path} = {tuned.winners[row.arm].values[path]}' for path in row.edges)})"
+        f"{row.arm} ({', '.join(f'{path} = {short(tuned.winners[row.arm].values[path])}' for path in row.edges)})"
         for row in rows
         if tuned is not None and row.edges
     ]

@@ -97,9 +97,7 @@ def read(folder: Path) -> Tuned | None:
         }
         path = folder / RECORDS
         names = {"trial": str, "arm": str}
-        trials = pd.read_csv(
-            io.BytesIO(whole_lines(path)), dtype=names, keep_default_na=False, na_values=["", "nan"]
-        )
+        trials = pd.read_csv(io.BytesIO(whole_lines(path)), dtype=names, keep_default_na=False, na_values=["", "nan"])
         trials = trials.drop_duplicates("trial", keep="last")
         return Tuned(
             column=str(outcome["column"]),
