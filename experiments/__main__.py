@@ -39,6 +39,19 @@ flags.DEFINE_list("arms", None, "Arms to run beside the baseline, with commas; a
 flags.DEFINE_list(
     "only", None, "Run only these arms or trials of the plan, with commas, e.g. cnn or cnn-s3.", flag_values=OPTIONS
 )
+flags.DEFINE_multi_string(
+    "vary",
+    [],
+    "PATH=A,B: make an arm of every combination of these values, in place of the study's own arms. Repeatable.",
+    flag_values=OPTIONS,
+)
+flags.DEFINE_bool("again", False, "Add an arm that is the baseline under other seeds (A/A).", flag_values=OPTIONS)
+flags.DEFINE_list(
+    "attribute_variance",
+    None,
+    "Where the baseline's spread comes from: arms in which one of init, order, noise, split alone varies.",
+    flag_values=OPTIONS,
+)
 flags.DEFINE_string(
     "workdir", "runs", "Results go to WORKDIR/EXPERIMENT; pictures of data to WORKDIR/data.", flag_values=OPTIONS
 )
@@ -171,18 +184,32 @@ def _export(console: Console) -> int:
     return 0
 
 
+def _factors() -> list[tuple[str, str]]:
+    """The paths and values of ``--vary``.
+
+    Raises:
+        BadInput: one is not PATH=VALUES.
+    """
+    pairs = [text.partition("=") for text in OPTIONS.vary]
+    for path, equals, values in pairs:
+        if not (path and equals and values):
+            raise BadInput(f"--vary={path}{equals}{values} must be PATH=VALUE,VALUE, e.g. --vary=model.width=64,128")
+    return [(path, values) for path, _, values in pairs]
+
+
 def _run(overrides: list[tuple[str, str]], console: Console) -> int:
     """Run or report the experiment that the flags name. jax is imported from here on."""
     name, arms = OPTIONS.experiment, OPTIONS.arms
     if name not in plan.study_names():
         raise unknown("experiment", name, plan.study_names())
+    design = {"vary": _factors(), "again": OPTIONS.again, "variance": OPTIONS.attribute_variance}
     with deferred():
         from experiments import dry_run, runner
 
         study = runner.load(name, OPTIONS.preset)
     if OPTIONS.dry_run:
-        resolved = plan.resolve(study, seeds=OPTIONS.seeds, arms=arms, overrides=overrides)
-        dry_run.show(resolved, OPTIONS.data_dir, console)
+        resolved = plan.resolve(study, seeds=OPTIONS.seeds, arms=arms, overrides=overrides, **design)
+        dry_run.show(resolved, OPTIONS.data_dir, console, workdir=OPTIONS.workdir)
         return 0
     result = runner.run(
         name,
@@ -190,6 +217,7 @@ def _run(overrides: list[tuple[str, str]], console: Console) -> int:
         seeds=OPTIONS.seeds,
         arms=arms,
         overrides=overrides,
+        **design,
         workdir=OPTIONS.workdir,
         data_dir=OPTIONS.data_dir,
         report_only=OPTIONS.report_only,

@@ -12,8 +12,9 @@ import pandas as pd
 
 from experiments import statistics
 from experiments.formatting import count
+from experiments.statements import Better, Metric
 from experiments.statistics import LEVEL, Interval, Spread, Superiority
-from experiments.study import Metric, Study
+from experiments.study import Study
 from models.base import unknown
 
 
@@ -125,7 +126,7 @@ def compare(study: Study, trials: pd.DataFrame) -> Family:
     """
     values = results(trials, study.metric)
     keys = [(arm, study.baseline_name, 0.0) for arm in study.arms]
-    keys += [(claim.arm, claim.than, claim.margin) for claim in study.claims]
+    keys += [(claim.arm, claim.than, claim.margin) for claim in _tested(study)]
     keys = list(dict.fromkeys(keys))
     hypotheses = list(dict.fromkeys(_hypothesis(key) for key in keys))
     raw, smallest = [], []
@@ -139,6 +140,11 @@ def compare(study: Study, trials: pd.DataFrame) -> Family:
         hypothesis: (float(raw[i]), float(corrected[i]), float(least[i])) for i, hypothesis in enumerate(hypotheses)
     }
     return Family(tuple(_comparison(key, study, values, tests[_hypothesis(key)], len(hypotheses)) for key in keys))
+
+
+def _tested(study: Study) -> list[Better]:
+    """The claims that are comparisons of two arms on the study's metric."""
+    return [claim for claim in study.claims if isinstance(claim, Better) and claim.metric in (None, study.metric)]
 
 
 def _hypothesis(key: tuple[str, str, float]) -> tuple[str, str, float]:

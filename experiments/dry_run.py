@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from rich.table import Table
 from experiments.formatting import si
 from experiments.plan import Plan
 from experiments.progress import clock
-from experiments.runner import check_metric, costs, load_tasks
+from experiments.runner import check_metric, costs, load_tasks, matched_plan
 from train import devices, strategies
 from train.config import Config, paths
 from train.cost import Cost
@@ -23,17 +24,19 @@ EFFICIENCY = 0.3
 """Share of the speed of a large matrix product that the small networks of an ablation typically reach."""
 
 
-def show(plan: Plan, data_dir: str | None, console: Console) -> None:
+def show(plan: Plan, data_dir: str | None, console: Console, *, workdir: str = "runs") -> None:
     """Print arms, populations, compilations, operations, memory and a rough time; write nothing.
 
     Raises:
         BadInput: the plan cannot run.
     """
     devices.prepare()
-    tasks = load_tasks(plan, data_dir)
+    plan, tasks = matched_plan(plan, load_tasks(plan, data_dir), Path(workdir) / plan.study.name)
     check_metric(plan, tasks)
     spent = costs(plan, tasks)
     console.print(_arms(plan, spent, tasks))
+    for matched in plan.matched:
+        console.print(f"matched: {matched}", highlight=False, markup=False, soft_wrap=True)
     for remark in plan.remarks:
         console.print(f"override: {remark}", highlight=False, markup=False, soft_wrap=True)
     populations = group(plan.trials)

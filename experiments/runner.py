@@ -21,8 +21,8 @@ import filelock
 import pandas as pd
 from rich.console import Console
 
-from experiments import data_changes, report, tables
-from experiments.plan import Plan, check_against, document, load, resolve
+from experiments import data_changes, matching, registration, report, tables
+from experiments.plan import Plan, check_against, document, load, recorded_matches, resolve, with_matched
 from experiments.progress import StudyProgress, clock
 from models.base import BadInput, unknown
 from train import data, devices, resumption, strategies, trackers
@@ -38,7 +38,6 @@ from train.records import write_atomically
 from train.resumption import Group
 from train.rows import crashed_rows
 from train.signals import Interrupted, Stop
-from train.untrained import data_digest
 
 logger = logging.getLogger("paribus")
 
@@ -69,6 +68,9 @@ def run(
     seeds: int | None = None,
     arms: Sequence[str] | None = None,
     overrides: Mapping[str, Any] | Sequence[tuple[str, str]] = (),
+    vary: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+    again: bool = False,
+    variance: Sequence[str] | None = None,
     workdir: str | Path = "runs",
     data_dir: str | Path | None = None,
     report_only: bool = False,
@@ -89,6 +91,10 @@ def run(
         seeds: number of paired seeds; None for the study's own.
         arms: the arms beside the baseline; None for all.
         overrides: changes of the baseline by path, e.g. ``{"model.width": 512}``.
+        vary: the arms are all combinations of these values, e.g. ``{"model.dropout_rate": "0,0.1"}``; the name of
+            the study then has the paths appended.
+        again: whether an arm is added that is the baseline under other seeds.
+        variance: sources of chance (init, order, noise, split), each the only one that varies in an arm.
         workdir: results go to ``workdir/name``.
         data_dir: where data sets lie, as ``data_dir/<data set>/<file>``.
         report_only: rebuild the report from the records, run nothing.
@@ -108,17 +114,24 @@ def run(
     console = console or Console()
     given = overrides.items() if isinstance(overrides, Mapping) else overrides
     pairs = [(path, str(value)) for path, value in given]
-    plan = resolve(load(name, preset), seeds=seeds, arms=arms, overrides=pairs)
-    command = command or _command(name, preset, seeds, arms, pairs, workdir, data_dir, deterministic)
-    folder = Path(workdir) / name
+    factors = [*(vary.items() if isinstance(vary, Mapping) else vary)]
+    plan = resolve(
+        load(name, preset), seeds=seeds, arms=arms, overrides=pairs, vary=factors, again=again, variance=variance
+    )
+    designed = [f"--vary={path}={values}" for path, values in factors] + ["--again"] * again
+    designed += [f"--attribute_variance={','.join(variance)}"] if variance is not None else []
+    command = command or _command(name, preset, seeds, arms, pairs, designed, workdir, data_dir, deterministic)
+    folder = Path(workdir) / plan.study.name
     if parquet:
         tables.check_parquet()
-    chosen = choose(plan, only)
     devices.prepare(deterministic=deterministic)
     if report_only:
-        return _report(plan, folder, command, console, parquet=parquet)
+        return _report(
+            with_matched(plan, recorded_matches(plan.study, folder)), folder, command, console, parquet=parquet
+        )
     told = trackers.make(tracker, folder)
-    tasks = load_tasks(plan, data_dir)
+    plan, tasks = matched_plan(plan, load_tasks(plan, data_dir), folder)
+    chosen = choose(plan, only)
     check_metric(plan, tasks)
     expected = costs(plan, tasks)
     with _only_process(folder), Stop() as stop:
@@ -130,13 +143,22 @@ def run(
 
 
 def _command(
-    name: str, preset: str, seeds: Any, arms: Any, pairs: Any, workdir: Any, data_dir: Any, deterministic: bool
+    name: str,
+    preset: str,
+    seeds: Any,
+    arms: Any,
+    pairs: Any,
+    designed: Sequence[str],
+    workdir: Any,
+    data_dir: Any,
+    deterministic: bool,
 ) -> str:
     """The shell command that does the same."""
     words = ["python", "-m", "experiments", f"--experiment={name}", f"--preset={preset}"]
     words += [f"--seeds={seeds}"] if seeds is not None else []
     words += [f"--arms={','.join(arms)}"] if arms is not None else []
     words += [f"--config.{path}={text}" for path, text in pairs]
+    words += designed
     words += [f"--workdir={workdir}"] if str(workdir) != "runs" else []
     words += [f"--data_dir={data_dir}"] if data_dir is not None else []
     words += ["--deterministic"] if deterministic else []
@@ -172,6 +194,23 @@ def load_tasks(plan: Plan, data_dir: str | Path | None) -> dict[Config, Task]:
         if config.data not in loaded:
             loaded[config.data] = data.load(config.data, directory)
     return {config: loaded[config.data] for config in plan.configs.values()}
+
+
+def matched_plan(plan: Plan, tasks: dict[Config, Task], folder: Path) -> tuple[Plan, dict[Config, Task]]:
+    """The plan and its tasks once the arms are as large or expensive as the baseline.
+
+    What an earlier run in the folder solved for stays: a measured time is another every time.
+
+    Raises:
+        BadInput: an arm cannot be.
+    """
+    if plan.study.matching is None:
+        return plan, tasks
+    matched = recorded_matches(plan.study, folder)
+    if {each.arm for each in matched} != set(plan.study.matching.by):
+        matched = matching.solve(plan.study.matching, plan.configs, plan.study.baseline_name, tasks)
+    found = with_matched(plan, matched)
+    return found, {config: tasks[plan.configs[name]] for name, config in found.configs.items()}
 
 
 def check_metric(plan: Plan, tasks: Mapping[Config, Task]) -> None:
@@ -236,7 +275,8 @@ def _write_plan(plan: Plan, tasks: Mapping[Config, Task], folder: Path, command:
         entry["changed_data"] = changed
     if not history or {key: history[-1].get(key) for key in entry} != entry:
         history.append({**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
-    content = {**document(plan, command, history), "data": facts}
+    registered = registration.register(registration.content(plan.study, plan.configs), registration.entry(path))
+    content = {**document(plan, command, history), "registration": registered, "data": facts}
     write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
@@ -320,7 +360,7 @@ def _title(trials: Sequence[Trial]) -> str:
 
 def _report(plan: Plan, folder: Path, command: str, console: Console, *, parquet: bool) -> Result:
     """The report on the trials of the plan, from the records alone."""
-    trials, curves = _records(plan, folder)
+    trials, curves = tables.records(plan, folder)
     missing = len(plan.trials) - len(trials)
     if missing == len(plan.trials):
         raise BadInput(
@@ -328,53 +368,10 @@ def _report(plan: Plan, folder: Path, command: str, console: Console, *, parquet
         )
     if missing:
         logger.warning("%d of %d trials have no record yet; the report leaves them out", missing, len(plan.trials))
-    beside = _untrained(plan, folder)
+    beside = tables.untrained(plan, folder)
     summary = report.write(folder, plan.study, trials, curves, command=command, untrained=beside)
     if parquet:
         tables.write_parquet(folder)
     report.print_table(console, summary)
     console.print(f"Report: {folder / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
     return Result(folder, trials, curves, summary, int((trials["status"] == "crashed").sum()))
-
-
-def _records(plan: Plan, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of the plan's trials in ``trials.csv`` and ``curves.csv``.
-
-    Raises:
-        BadInput: there are no records, or they are damaged.
-    """
-    path = folder / "trials.csv"
-    if not path.exists():
-        raise BadInput(f"{path} does not exist: there is nothing to report on; run without --report_only first")
-    wanted = pd.DataFrame(
-        [(trial.id, digest(trial.config)) for trial in plan.trials], columns=["trial", "config_hash"], dtype=str
-    )
-    try:
-        trials = wanted.merge(tables.read(path), on=["trial", "config_hash"])
-        path = folder / "curves.csv"
-        if path.exists():
-            return trials, wanted.merge(tables.read(path), on=["trial", "config_hash"])
-    except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason}); move its folder away and run again") from None
-    # Where every trial crashed before its first evaluation there are no curves.
-    return trials, pd.DataFrame(columns=["trial", "arm", "seed", "step", plan.study.metric.curve])
-
-
-def _untrained(plan: Plan, folder: Path) -> pd.DataFrame | None:
-    """The rows of ``untrained.csv`` for the data of each arm; None where no data set has any.
-
-    Raises:
-        BadInput: the file is damaged.
-    """
-    path = folder / "untrained.csv"
-    if not path.exists():
-        return None
-    wanted = pd.DataFrame(
-        [(arm, data_digest(config)) for arm, config in plan.configs.items()], columns=["arm", "data_hash"], dtype=str
-    )
-    try:
-        return wanted.merge(tables.read(path), on="data_hash")
-    except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason}); move its folder away and run again") from None

@@ -155,7 +155,7 @@ def describe(annotation: Any) -> str:
 
 
 def coerce(value: Any, annotation: Any) -> Any:
-    """``value`` as the annotated type: an int becomes a float, a list a tuple; nothing else changes.
+    """``value`` as the annotated type: an int becomes a float, a list a tuple, -0.0 is 0.0; nothing else changes.
 
     Raises:
         TypeError: the value is not of that type.
@@ -180,7 +180,7 @@ def coerce(value: Any, annotation: Any) -> Any:
     elif annotation is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
             try:
-                return float(value)
+                return float(value) + 0.0  # -0.0 would be equal to 0.0 and yet written otherwise
             except OverflowError:
                 raise TypeError(value) from None
     elif annotation is int:

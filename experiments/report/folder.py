@@ -45,7 +45,13 @@ def write(
         BadInput: the metric is no column of ``trials``, or the records of tuning are damaged.
     """
     summary = summarise(
-        study, trials, command=command, untrained=untrained, tuned=tuned.read(directory), registration=registration
+        study,
+        trials,
+        command=command,
+        untrained=untrained,
+        tuned=tuned.read(directory),
+        registration=registration,
+        curves=curves,
     )
     report, new, old = directory / NAME, directory / _NEW, directory / _OLD
     if old.exists() and not report.exists():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.claims import Verdict, evaluate
+from experiments.claims import evaluate
 from experiments.comparisons import compare, results
 from experiments.formatting import listed, short
 from experiments.registration import Registration
@@ -18,6 +18,7 @@ from experiments.report.cautions import cautions
 from experiments.report.rows import Row, UntrainedRow, row, untrained_rows
 from experiments.report.tuned import Tuned
 from experiments.study import Study
+from experiments.verdicts import Verdict
 
 PROVENANCE = (
     "code_version",
@@ -94,10 +95,9 @@ class Summary:
         return max((row.comparison.family for row in self.rows if row.comparison is not None), default=0)
 
     def is_exploratory(self, verdict: Verdict) -> bool:
-        """Whether a verdict rests on an arm or on seeds that came after the registration."""
-        return bool(self.exploratory_seeds) or not self.exploratory.isdisjoint(
-            _texts(dataclasses.asdict(verdict.claim))
-        )
+        """Whether a verdict rests on an arm or on seeds that came after the registration, or the claim itself did."""
+        changed = self.registration is not None and "claims" in self.registration.changed
+        return changed or bool(self.exploratory_seeds) or not self.exploratory.isdisjoint(verdict.claim.arms)
 
 
 def summarise(
@@ -108,6 +108,7 @@ def summarise(
     untrained: pd.DataFrame | None = None,
     tuned: Tuned | None = None,
     registration: Registration | None = None,
+    curves: pd.DataFrame | None = None,
 ) -> Summary:
     """Draw all conclusions of a study from its records.
 
@@ -118,6 +119,7 @@ def summarise(
         untrained: a row for each arm and each prediction without training that its data have; None for none.
         tuned: what tuning left behind; None for nothing.
         registration: what was registered before the first step; None where that is not known.
+        curves: ``curves.csv``, a row a trial and evaluation, for claims on how a metric develops.
 
     Raises:
         BadInput: the metric is no column of ``trials``.
@@ -141,10 +143,16 @@ def summarise(
         command=command,
         rows=rows,
         untrained=() if untrained is None else untrained_rows(study, untrained),
-        verdicts=evaluate(study, named, family),
+        verdicts=evaluate(study, named, family, curves),
         values=pd.DataFrame(values).sort_index(),
         failures=_failures(named),
-        cautions=(*cautions(study, trials, rows), *matched.cautions(study, equal), *later, *_edges(rows, tuned)),
+        cautions=(
+            *cautions(study, trials, rows),
+            *matched.cautions(study, equal),
+            *later,
+            *_changed(registration),
+            *_edges(rows, tuned),
+        ),
         provenance={name: _distinct(named, name) for name in PROVENANCE if name in named},
         data={str(name): _distinct(named, str(name)) for name in named if str(name).startswith("data_")},
         configurations=_configurations(named),
@@ -170,6 +178,16 @@ def _later(registration: Registration | None, arms: list[str], seeds: list[int])
         )
 
 
+def _changed(registration: Registration | None) -> Iterator[str]:
+    """What of the registered terms is another now."""
+    if registration and registration.changed:
+        terms = listed([term.replace("_", " ") for term in registration.changed])
+        yield (
+            f"After the study was registered ({registration.time}), these of its terms were changed: {terms}. "
+            "What rests on them is exploratory."
+        )
+
+
 def _edges_of(tuned: Tuned | None, arm: str) -> tuple[str, ...]:
     return tuned.winners[arm].edges if tuned is not None and arm in tuned.winners else ()
 
@@ -187,17 +205,6 @@ def _edges(rows: tuple[Row, ...], tuned: Tuned | None) -> Iterator[str]:
             f"The best setting lies at the edge of what was tried for {listed(found)}. A better one may lie beyond, "
             f"so {these} may be undervalued: widen the space and run again."
         )
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """All texts within nested values: the names of arms are among those of a claim."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _texts([*value, *value.values()])
-    elif isinstance(value, list | tuple | set | frozenset):
-        for each in value:
-            yield from _texts(each)
 
 
 def _failures(trials: pd.DataFrame) -> tuple[Failure, ...]:

@@ -5,12 +5,12 @@ import json
 import math
 from typing import Any
 
-from experiments.claims import Verdict
 from experiments.comparisons import Comparison
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
 from experiments.report.tuned import Tuned
 from experiments.statistics import CONFIDENCE, LEVEL, Spread
+from experiments.verdicts import Verdict
 
 
 def verdict_json(summary: Summary) -> str:
@@ -47,18 +47,21 @@ def verdict_json(summary: Summary) -> str:
 
 
 def _claim(verdict: Verdict, summary: Summary) -> dict[str, Any]:
-    """What was concluded, and under ``claim`` all fields of the statement itself."""
     return {
+        "kind": type(verdict.claim).__name__,
         "statement": verdict.statement,
         "source": verdict.source,
         "outcome": verdict.outcome,
         "exploratory": summary.is_exploratory(verdict),
+        "quantity": verdict.quantity,
         "estimate": verdict.estimate,
         "interval": list(verdict.interval),
         "p_value": verdict.p_value,
         "n": verdict.n,
         "explanation": verdict.explanation,
-        "claim": {"type": type(verdict.claim).__name__, **dataclasses.asdict(verdict.claim)},
+        **{name: value for name, value in vars(verdict.claim).items() if name not in ("statement", "source", "metric")},
+        **verdict.details,
+        "comparison": None if verdict.comparison is None else _comparison(verdict.comparison),
     }
 
 

@@ -148,7 +148,7 @@ def test_a_number_tells_where_it_comes_from_by_keyboard_alone(visit):
     )
     assert len(rows) == 8
     assert rows[3][2] == "diverged at step 120"
-    assert [rows[3][3], rows[3][5]] == ["–", "–"]
+    assert [rows[3][3], rows[3][5]] == ["\N{EN DASH}"] * 2
     difference = float(rows[0][3]) - float(rows[0][4])
     assert float(rows[0][5]) == pytest.approx(difference, abs=0.011)
     assert "model.name mlp -> lstm" in dialog.inner_text()

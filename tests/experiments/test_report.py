@@ -145,7 +145,7 @@ def test_verdict_json_is_strict_and_complete(summary):
     assert document["command"] == COMMAND
     assert document["provenance"]["code_version"] == ["0f3c9a1"]
     claim = document["claims"][0]
-    assert claim["claim"]["arm"] == "cnn"
+    assert (claim["kind"], claim["arm"]) == ("Better", "cnn")
     verdict = summary.verdicts[0]
     assert (claim["outcome"], claim["estimate"], claim["n"]) == ("supported", verdict.estimate, 8)
     assert claim["interval"] == list(verdict.interval)
