@@ -9,7 +9,6 @@ The same from Python as from the command line::
 import collections
 import contextlib
 import dataclasses
-import io
 import json
 import logging
 import shlex
@@ -22,10 +21,10 @@ import filelock
 import pandas as pd
 from rich.console import Console
 
-from experiments import data_changes, matching, registration, report
+from experiments import data_changes, matching, registration, report, tables
 from experiments.plan import Plan, check_against, document, load, recorded_matches, resolve, with_matched
 from experiments.progress import StudyProgress, clock
-from models.base import BadInput
+from models.base import BadInput, unknown
 from train import data, devices, resumption, strategies, trackers
 from train.config import Config, Trial, digest
 from train.cost import Cost, cost
@@ -35,11 +34,10 @@ from train.loop import Watch, run_population
 from train.packing import halves, is_out_of_memory, study_traced_paths
 from train.population import Population
 from train.preparation import Preparation
-from train.records import whole_lines, write_atomically
+from train.records import write_atomically
 from train.resumption import Group
 from train.rows import crashed_rows
 from train.signals import Interrupted, Stop
-from train.untrained import data_digest
 
 logger = logging.getLogger("paribus")
 
@@ -80,6 +78,8 @@ def run(
     deterministic: bool = False,
     tracker: Sequence[str] = (),
     profile: bool = False,
+    only: Sequence[str] | None = None,
+    parquet: bool = False,
     command: str | None = None,
     console: Console | None = None,
 ) -> Result:
@@ -102,6 +102,8 @@ def run(
         deterministic: a GPU computes the same bits in every run; see :data:`train.devices.DETERMINISTIC`.
         tracker: what is told of the curves beside ``curves.csv``: tensorboard, wandb.
         profile: whether a few steps of each population are profiled, into ``workdir/name/profiles``.
+        only: arms or trials that are run, e.g. ``cnn`` or ``cnn-s3``; the others of the plan are left. None for all.
+        parquet: whether ``trials.parquet`` and ``curves.parquet`` are written beside the CSV files.
         command: the command that the report shows; None for the one that these arguments make.
         console: where progress, table and verdict go; None for standard output.
 
@@ -120,18 +122,23 @@ def run(
     designed += [f"--attribute_variance={','.join(variance)}"] if variance is not None else []
     command = command or _command(name, preset, seeds, arms, pairs, designed, workdir, data_dir, deterministic)
     folder = Path(workdir) / plan.study.name
+    if parquet:
+        tables.check_parquet()
     devices.prepare(deterministic=deterministic)
     if report_only:
-        return _report(with_matched(plan, recorded_matches(plan.study, folder)), folder, command, console)
+        return _report(
+            with_matched(plan, recorded_matches(plan.study, folder)), folder, command, console, parquet=parquet
+        )
     told = trackers.make(tracker, folder)
     plan, tasks = matched_plan(plan, load_tasks(plan, data_dir), folder)
+    chosen = choose(plan, only)
     check_metric(plan, tasks)
     expected = costs(plan, tasks)
     with _only_process(folder), Stop() as stop:
         _write_plan(plan, tasks, folder, command, accept_changed_data)
         watched = Watch(lambda _: None, lambda: stop.asked, told, folder / "profiles" if profile else None)
-        crashed = _run_populations(plan, tasks, expected, folder, console, watched)
-        result = _report(plan, folder, command, console)
+        crashed = _run_populations(plan, chosen, tasks, expected, folder, console, watched)
+        result = _report(plan, folder, command, console, parquet=parquet)
     return dataclasses.replace(result, crashed=crashed)
 
 
@@ -156,6 +163,21 @@ def _command(
     words += [f"--data_dir={data_dir}"] if data_dir is not None else []
     words += ["--deterministic"] if deterministic else []
     return shlex.join(words)
+
+
+def choose(plan: Plan, only: Sequence[str] | None) -> tuple[Trial, ...]:
+    """The trials of the plan that ``only`` names, as arms or one by one; all of them where it is None.
+
+    Raises:
+        BadInput: a name is neither an arm nor a trial of the plan.
+    """
+    if only is None:
+        return plan.trials
+    names = {name: each for each in plan.trials for name in (each.arm, each.id)}
+    for name in only:
+        if name not in names:
+            raise unknown("arm or trial", name, names)
+    return tuple(trial for trial in plan.trials if trial.arm in only or trial.id in only)
 
 
 def load_tasks(plan: Plan, data_dir: str | Path | None) -> dict[Config, Task]:
@@ -259,15 +281,21 @@ def _write_plan(plan: Plan, tasks: Mapping[Config, Task], folder: Path, command:
 
 
 def _run_populations(
-    plan: Plan, tasks: Mapping[Config, Task], expected: Mapping[str, Cost], folder: Path, console: Console, watch: Watch
+    plan: Plan,
+    chosen: Sequence[Trial],
+    tasks: Mapping[Config, Task],
+    expected: Mapping[str, Cost],
+    folder: Path,
+    console: Console,
+    watch: Watch,
 ) -> int:
-    """Run what has no record yet. Returns the number of trials that crashed."""
+    """Run what is chosen and has no record yet. Returns the number of trials that crashed."""
     files = Files(folder, plan.trials, list(tasks.values()))
     finished = files.finished()
     traced = study_traced_paths(plan.trials)
     # Only what is left: more seeds or arms leave the finished trials alone. Since a population's rows
     # are written all at once, one that was broken off has the same trials, and so its name, again.
-    left = [trial for trial in plan.trials if (trial.id, digest(trial.config)) not in finished]
+    left = [trial for trial in chosen if (trial.id, digest(trial.config)) not in finished]
 
     def work(trials: Sequence[Trial]) -> float:
         return sum(expected[trial.arm].flops_per_step * trial.config.training.steps for trial in trials)
@@ -286,8 +314,8 @@ def _run_populations(
     begin = time.perf_counter()
     queue = collections.deque(resumption.groups(left, resumption.find(folder / "checkpoints"), traced))
     preparation = Preparation(make)
-    with contextlib.closing(preparation), StudyProgress(work(plan.trials), console) as progress:
-        progress.skip(work(plan.trials) - work(left))
+    with contextlib.closing(preparation), StudyProgress(work(chosen), console) as progress:
+        progress.skip(work(chosen) - work(left))
         while queue:
             members = queue.popleft()
             trials = members.trials
@@ -330,9 +358,9 @@ def _title(trials: Sequence[Trial]) -> str:
     return f"{arms} ({len(trials)} trial{'s' if len(trials) > 1 else ''})"
 
 
-def _report(plan: Plan, folder: Path, command: str, console: Console) -> Result:
+def _report(plan: Plan, folder: Path, command: str, console: Console, *, parquet: bool) -> Result:
     """The report on the trials of the plan, from the records alone."""
-    trials, curves = _records(plan, folder)
+    trials, curves = tables.records(plan, folder)
     missing = len(plan.trials) - len(trials)
     if missing == len(plan.trials):
         raise BadInput(
@@ -340,57 +368,10 @@ def _report(plan: Plan, folder: Path, command: str, console: Console) -> Result:
         )
     if missing:
         logger.warning("%d of %d trials have no record yet; the report leaves them out", missing, len(plan.trials))
-    beside = _untrained(plan, folder)
+    beside = tables.untrained(plan, folder)
     summary = report.write(folder, plan.study, trials, curves, command=command, untrained=beside)
+    if parquet:
+        tables.write_parquet(folder)
     report.print_table(console, summary)
     console.print(f"Report: {folder / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
     return Result(folder, trials, curves, summary, int((trials["status"] == "crashed").sum()))
-
-
-def _records(plan: Plan, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of the plan's trials in ``trials.csv`` and ``curves.csv``.
-
-    Raises:
-        BadInput: there are no records, or they are damaged.
-    """
-    path = folder / "trials.csv"
-    if not path.exists():
-        raise BadInput(f"{path} does not exist: there is nothing to report on; run without --report_only first")
-    wanted = pd.DataFrame(
-        [(trial.id, digest(trial.config)) for trial in plan.trials], columns=["trial", "config_hash"], dtype=str
-    )
-    try:
-        trials = wanted.merge(_read(path), on=["trial", "config_hash"])
-        path = folder / "curves.csv"
-        if path.exists():
-            return trials, wanted.merge(_read(path), on=["trial", "config_hash"])
-    except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason}); move its folder away and run again") from None
-    # Where every trial crashed before its first evaluation there are no curves.
-    return trials, pd.DataFrame(columns=["trial", "arm", "seed", "step", plan.study.metric.curve])
-
-
-def _untrained(plan: Plan, folder: Path) -> pd.DataFrame | None:
-    """The rows of ``untrained.csv`` for the data of each arm; None where no data set has any.
-
-    Raises:
-        BadInput: the file is damaged.
-    """
-    path = folder / "untrained.csv"
-    if not path.exists():
-        return None
-    wanted = pd.DataFrame(
-        [(arm, data_digest(config)) for arm, config in plan.configs.items()], columns=["arm", "data_hash"], dtype=str
-    )
-    try:
-        return wanted.merge(_read(path), on="data_hash")
-    except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason}); move its folder away and run again") from None
-
-
-def _read(path: Path) -> pd.DataFrame:
-    """The whole rows of a table. Names stay text: a hash may look like a number, an arm be called ``none``."""
-    names = dict.fromkeys(("trial", "arm", "config_hash", "data_hash", "code_version"), str)
-    return pd.read_csv(io.BytesIO(whole_lines(path)), dtype=names, keep_default_na=False, na_values=["", "nan"])
