@@ -10,10 +10,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.feasibility import check_metric, costs, load_tasks, matched_plan
 from experiments.formatting import si
 from experiments.plan import Plan
 from experiments.progress import clock
-from experiments.runner import check_metric, costs, load_tasks, matched_plan
 from train import devices, strategies
 from train.config import Config, paths
 from train.cost import Cost

@@ -17,6 +17,7 @@ from typing import Any
 from experiments.spaces import Choice, Integers, Space, Uniform
 from experiments.tuning import search
 from experiments.tuning.arm_spaces import ArmSpace
+from experiments.tuning.declaration import Prepared
 from models.base import BadInput
 
 logger = logging.getLogger("paribus")
@@ -36,14 +37,16 @@ LOST = 4.0
 Row = Mapping[str, str]
 
 
-def check_storage(url: str | None) -> None:
-    """Refuse a text that is no URL of a database.
+def check_storage(url: str | None, prepared: Prepared | None) -> None:
+    """Refuse a text that is no URL of a database, or that nothing would use.
 
     Raises:
-        BadInput: it is none, or what speaks to such a database is not installed.
+        BadInput: it is, or what speaks to such a database is not installed.
     """
     if url is None:
         return
+    if prepared is None or prepared.points is not None:
+        raise BadInput("tuning_storage is for searches that learn: it needs a tuning with --tuning_search=tpe or gp")
     import sqlalchemy
 
     try:

@@ -96,7 +96,12 @@ def check_paths(tuning: Tuning, configs: Mapping[str, Config], spaces: Mapping[s
         BadInput: one is not.
     """
     declared = {path: tuple(configs) for path in tuning.space}
-    declared |= {path: (arm,) for arm, own in tuning.arms.items() for path, space in own.items() if space is not None}
+    declared |= {
+        path: (arm,)
+        for arm, own in tuning.arms.items()
+        for path, space in own.items()
+        if space is not None and arm in configs
+    }
     for path, arms in declared.items():
         if path.startswith(FIXED):
             raise BadInput(f"tuning: {path} cannot be tuned: all trials are judged by the same data, after as many steps")

@@ -32,6 +32,7 @@ class Prepared:
         spaces: of the arms that have something to tune.
         points: the values of each tuning trial, by arm; None where an adaptive search finds them one after another.
         compared: by what configurations are compared.
+        arms: all arms of the plan.
         remarks: what a reader should know of the budgets.
     """
 
@@ -40,6 +41,7 @@ class Prepared:
     spaces: Mapping[str, ArmSpace]
     points: Mapping[str, Sequence[Mapping[str, Any]]] | None
     compared: Compared
+    arms: tuple[str, ...]
     remarks: tuple[str, ...]
 
     def count(self, arm: str) -> int:
@@ -84,23 +86,24 @@ def prepare(plan: Plan, tasks: Mapping[Config, Task]) -> Prepared:
             for arm, found in points.items()
             if len(found) < tuning.trials
         ]
-    return Prepared(study, tuning, spaces, points, metric, tuple(remarks))
+    return Prepared(study, tuning, spaces, points, metric, tuple(plan.configs), tuple(remarks))
 
 
 def document(study: Study) -> dict[str, Any] | None:
     """The declaration for ``study.json``, which is written before the first step; None where nothing is tuned."""
     if study.tuning is None:
         return None
-
-    def plain(spaces: Mapping[str, Space | None]) -> dict[str, Any]:
-        return {
-            path: None if space is None else {"kind": type(space).__name__, **dataclasses.asdict(space)}
-            for path, space in spaces.items()
-        }
-
     declared = dataclasses.asdict(dataclasses.replace(study.tuning, space={}, arms={}))
     arms = {arm: plain(spaces) for arm, spaces in study.tuning.arms.items()}
     return declared | {"space": plain(study.tuning.space), "arms": arms, "first_seed": FIRST_SEED}
+
+
+def plain(spaces: Mapping[str, Space | None]) -> dict[str, Any]:
+    """Spaces by path as plain values for JSON."""
+    return {
+        path: None if space is None else {"kind": type(space).__name__, **dataclasses.asdict(space)}
+        for path, space in spaces.items()
+    }
 
 
 def _check_numbers(tuning: Tuning, plan: Plan) -> None:
@@ -114,9 +117,6 @@ def _check_numbers(tuning: Tuning, plan: Plan) -> None:
             raise BadInput(f"tuning.{name}={value} must be at least {least}")
     if not tuning.space and not any(tuning.arms.values()):
         raise BadInput("tuning.space is empty: name what is tuned, e.g. {'optimizer.learning_rate': Uniform(...)}")
-    for arm in tuning.arms:
-        if arm not in plan.configs:
-            raise unknown("arm in tuning.arms", arm, plan.configs)
     kept = range(FIRST_SEED, FIRST_SEED + tuning.seeds)
     for trial in plan.trials:
         if trial.seed >= FIRST_SEED or trial.root("init") in kept or trial.root("order") in kept:

@@ -22,7 +22,8 @@ from experiments.tuning.declaration import Prepared
 from experiments.tuning.selection import Winner
 from models.base import BadInput
 from train.choosing import Choosing
-from train.config import Trial, replace, to_dict
+from train.config import Config, Trial, replace, to_dict
+from train.cost import Cost
 from train.records import Table, write_atomically
 
 logger = logging.getLogger("paribus")
@@ -34,7 +35,9 @@ Execute = Callable[[Sequence[Trial]], Table]
 """Trains tuning trials that have no row yet; gives their table."""
 
 
-def tune(prepared: Prepared, folder: Path, execute: Execute, storage: str | None, *, interrupted: Callable) -> None:
+def tune(
+    prepared: Prepared, folder: Path, execute: Execute, storage: str | None, interrupted: Callable[[], None]
+) -> None:
     """Run what is left of the tuning, and write ``tuning.json``.
 
     Args:
@@ -46,9 +49,11 @@ def tune(prepared: Prepared, folder: Path, execute: Execute, storage: str | None
     """
     path = folder / "tuning.json"
     winners = selection.read(path)
-    arms = [arm for arm in prepared.spaces if arm not in winners]
-    if not arms:
+    new = [arm for arm in prepared.arms if arm not in winners]
+    if not new:
         return
+    arms = [arm for arm in new if arm in prepared.spaces]
+    winners |= {arm: Winner({}, None, None, (), 0, {}) for arm in new if arm not in prepared.spaces}
     if prepared.points is not None:
         table = execute(prepared.trials(arms))
         points = {arm: list(enumerate(prepared.points[arm])) for arm in arms}
@@ -72,12 +77,33 @@ def with_winners(plan: Plan, folder: Path) -> Plan:
     Raises:
         BadInput: some arm has not been tuned yet.
     """
-    winners = selection.read(folder / "tuning.json")
-    configs = {}
-    for arm, config in plan.configs.items():
-        configs[arm] = replace(config, winners[arm].winner) if arm in winners else config
+    if plan.study.tuning is None:
+        return plan
+    path = folder / "tuning.json"
+    winners = selection.read(path)
+    lacking = [arm for arm in plan.configs if arm not in winners]
+    if lacking:
+        raise BadInput(f"{path} does not say what was chosen for {', '.join(lacking)}: run without --report_only first")
+    configs = {arm: replace(config, winners[arm].winner) for arm, config in plan.configs.items()}
     trials = tuple(dataclasses.replace(trial, config=configs[trial.arm]) for trial in plan.trials)
     return dataclasses.replace(plan, configs=configs, trials=trials)
+
+
+def work_left(prepared: Prepared, folder: Path, expected: Mapping[Config, Cost], plan: Plan) -> float:
+    """Floating-point operations of the tuning of arms that have not been tuned; an estimate, where widths are tuned.
+
+    Args:
+        prepared: what is declared.
+        folder: of the study.
+        expected: what a trial of each declared configuration costs.
+        plan: with the declared configurations.
+    """
+    done = selection.read(folder / "tuning.json")
+    return sum(
+        expected[plan.configs[arm]].flops_per_step * space.config.training.steps * prepared.count(arm)
+        for arm, space in prepared.spaces.items()
+        if arm not in done
+    ) * float(prepared.tuning.seeds)
 
 
 def choosing(prepared: Prepared, curves: Table, trials: Sequence[Trial]) -> Choosing:
@@ -165,7 +191,10 @@ def _adaptively(
 def _name(prepared: Prepared, arm: str) -> str:
     """The search of an arm, by all that it depends on."""
     study = prepared.study
-    content = [declaration.document(study), to_dict(prepared.spaces[arm].config)]
+    space = prepared.spaces[arm]
+    declared = declaration.document(study) or {}
+    shared = {key: value for key, value in declared.items() if key not in ("space", "arms")}
+    content = [shared, declaration.plain(space.spaces), to_dict(space.config)]
     key = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
     return f"{study.name} {study.preset} {arm} {key}"
 
@@ -185,8 +214,3 @@ def _tell(arm: str, winner: Winner, prepared: Prepared) -> None:
             path,
             winner.winner[path],
         )
-
-
-def is_complete(plan: Plan, prepared_arms: Sequence[str], folder: Path) -> bool:
-    """Whether all of these arms have been tuned."""
-    return set(prepared_arms) <= set(selection.read(folder / "tuning.json"))

@@ -40,7 +40,7 @@ class Winner:
     Attributes:
         winner: its values by path; of spaces that do not exist in it, none.
         value: the mean over the tuning seeds of what is compared; None where no trial trained to its end.
-        number: which tuning trial it was.
+        number: which tuning trial it was; None where the arm has nothing to tune.
         edges: paths whose value lies at the edge of their space, so that a better one may lie outside.
         trials: points that the arm tried.
         statuses: how many of the tuning trials ended in each way.
@@ -48,7 +48,7 @@ class Winner:
 
     winner: Mapping[str, Any]
     value: float | None
-    number: int
+    number: int | None
     edges: tuple[str, ...]
     trials: int
     statuses: Mapping[str, int]
