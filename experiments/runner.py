@@ -218,7 +218,7 @@ def _train(
     """
     declared = costs_of(plan.trials, tasks)
     crashed = 0
-    left = work(plan.trials, declared) + (tuning.work_left(prepared, folder, declared, plan) if prepared else 0.0)
+    left = work(plan.trials, declared) + (tuning.work_planned(prepared, declared, plan, folder) if prepared else 0.0)
     with StudyProgress(left, console) as progress:
         if prepared is not None:
 

@@ -47,7 +47,7 @@ def check_storage(url: str | None, prepared: Prepared | None) -> None:
         return
     if prepared is None or prepared.points is not None:
         raise BadInput("tuning_storage is for searches that learn: it needs a tuning with --tuning_search=tpe or gp")
-    import sqlalchemy
+    import sqlalchemy.exc
 
     try:
         sqlalchemy.make_url(url).get_dialect().import_dbapi()
@@ -65,7 +65,7 @@ def opened(url: str) -> Iterator[Any]:
         BadInput: it cannot be reached.
     """
     import optuna
-    import sqlalchemy
+    import sqlalchemy.exc
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -159,7 +159,9 @@ class ArmSearch:
         for trial in running:
             begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
             if time.time() - begun > LOST * max(spans, default=3600.0) + 60:
-                logger.warning("%s: trial %d of %s seems lost; it runs here", self._name, trial.number, _owner_of(trial))
+                logger.warning(
+                    "%s: trial %d of %s seems lost; it runs here", self._name, trial.number, _owner_of(trial)
+                )
                 self._trial(trial.number).set_user_attr("owner", self._owner)
         return len(running)
 

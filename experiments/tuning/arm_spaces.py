@@ -1,7 +1,7 @@
 """What is tuned in one arm: which spaces exist, and what a point of them makes of its configuration."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.spaces import Space
@@ -44,7 +44,7 @@ class ArmSpace:
                 drawn[path] = choose(path, space)
         return drawn
 
-    def at(self, unit: Sequence[float]) -> dict[str, Any]:
+    def at(self, unit: Iterable[float]) -> dict[str, Any]:
         """The values at a point of the unit cube."""
         units = dict(zip(self.spaces, unit, strict=True))
         return self.draw(lambda path, space: space.at(float(units[path])))
@@ -75,7 +75,9 @@ def of_arm(tuning: Tuning, arm: str, config: Config) -> ArmSpace:
     own = tuning.arms.get(arm, {})
     wanted = {path: space for path, space in {**tuning.space, **own}.items() if space is not None}
     possible = {
-        path: space for path, space in wanted.items() if any(_has(each, path) for each in _sections(config, path, wanted))
+        path: space
+        for path, space in wanted.items()
+        if any(_has(each, path) for each in _sections(config, path, wanted))
     }
     for path, space in possible.items():
         _check_ends(arm, path, space, [each for each in _sections(config, path, wanted) if _has(each, path)])
@@ -104,7 +106,9 @@ def check_paths(tuning: Tuning, configs: Mapping[str, Config], spaces: Mapping[s
     }
     for path, arms in declared.items():
         if path.startswith(FIXED):
-            raise BadInput(f"tuning: {path} cannot be tuned: all trials are judged by the same data, after as many steps")
+            raise BadInput(
+                f"tuning: {path} cannot be tuned: all trials are judged by the same data, after as many steps"
+            )
         if not any(path in spaces[arm].spaces for arm in arms):
             raise unknown("path of the tuning", path, {name for arm in arms for name in paths(configs[arm])})
 

@@ -1,8 +1,8 @@
 """Tuning from the command line: spaces as text, and changes of what a study declares.
 
-    --tune.optimizer.learning_rate=log:1e-4:1e-1     a range, even in its logarithm
-    --tune.model.dropout_rate=0:0.5                  a range
-    --tune.model.width=64,128,256                    some values
+--tune.optimizer.learning_rate=log:1e-4:1e-1     a range, even in its logarithm
+--tune.model.dropout_rate=0:0.5                  a range
+--tune.model.width=64,128,256                    some values
 """
 
 import dataclasses
@@ -65,10 +65,10 @@ def words(*, tune: bool, changes: Changes) -> list[str]:
 
 
 def _flag(name: str, value: Any) -> str:
-    return f"--tune.{name}={_text(value)}" if "." in name else f"--tuning_{name}={value}"
+    return f"--tune.{name}={spelled(value)}" if "." in name else f"--tuning_{name}={value}"
 
 
-def _text(space: Any) -> str:
+def spelled(space: Any) -> str:
     """How a space is spelled."""
     if isinstance(space, Choice):
         return ",".join(str(value) for value in space.values)

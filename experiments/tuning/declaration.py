@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 from experiments.plan import Plan
-from experiments.spaces import Space
 from experiments.study import Study, Tuning
 from experiments.tuning import search
 from experiments.tuning.arm_spaces import FIRST_SEED, ArmSpace, check_paths, of_arm, replaced
@@ -89,23 +88,6 @@ def prepare(plan: Plan, tasks: Mapping[Config, Task]) -> Prepared:
     return Prepared(study, tuning, spaces, points, metric, tuple(plan.configs), tuple(remarks))
 
 
-def document(study: Study) -> dict[str, Any] | None:
-    """The declaration for ``study.json``, which is written before the first step; None where nothing is tuned."""
-    if study.tuning is None:
-        return None
-    declared = dataclasses.asdict(dataclasses.replace(study.tuning, space={}, arms={}))
-    arms = {arm: plain(spaces) for arm, spaces in study.tuning.arms.items()}
-    return declared | {"space": plain(study.tuning.space), "arms": arms, "first_seed": FIRST_SEED}
-
-
-def plain(spaces: Mapping[str, Space | None]) -> dict[str, Any]:
-    """Spaces by path as plain values for JSON."""
-    return {
-        path: None if space is None else {"kind": type(space).__name__, **dataclasses.asdict(space)}
-        for path, space in spaces.items()
-    }
-
-
 def _check_numbers(tuning: Tuning, plan: Plan) -> None:
     for name in ("search", "pruning"):
         known = get_args(get_type_hints(Tuning)[name])
@@ -136,8 +118,8 @@ def _check_pruning(tuning: Tuning, config: Config, arm: str) -> None:
     training = config.training
     if tuning.pruning != "none" and training.evaluate_every >= training.steps:
         raise BadInput(
-            f"tuning.pruning={tuning.pruning} needs evaluations before the end: arm {arm!r} has training.evaluate_every="
-            f"{training.evaluate_every}, and a tuning trial has {training.steps} steps"
+            f"tuning.pruning={tuning.pruning} needs evaluations before the end: arm {arm!r} has "
+            f"training.evaluate_every={training.evaluate_every}, and a tuning trial has {training.steps} steps"
         )
 
 

@@ -92,9 +92,7 @@ def _below_median(step: int, alive: Sequence[Place], known: Curves, steps: int, 
         return set()
     ended = set()
     for place in alive:
-        others = [
-            _latest(curve, step) for other, curve in known.items() if other[0] == place[0] and other != place
-        ]
+        others = [_latest(curve, step) for other, curve in known.items() if other[0] == place[0] and other != place]
         if len(others) >= LEAST and known[place][step] > statistics.median(others):
             ended.add(place)
     return ended

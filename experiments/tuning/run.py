@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.plan import Plan
-from experiments.tuning import adaptive, declaration, pruning, selection
+from experiments.plan import Plan, spaces_document, tuning_document
+from experiments.tuning import adaptive, pruning, selection
 from experiments.tuning.adaptive import ArmSearch
 from experiments.tuning.declaration import Prepared
 from experiments.tuning.selection import Winner
@@ -89,16 +89,16 @@ def with_winners(plan: Plan, folder: Path) -> Plan:
     return dataclasses.replace(plan, configs=configs, trials=trials)
 
 
-def work_left(prepared: Prepared, folder: Path, expected: Mapping[Config, Cost], plan: Plan) -> float:
-    """Floating-point operations of the tuning of arms that have not been tuned; an estimate, where widths are tuned.
+def work_planned(prepared: Prepared, expected: Mapping[Config, Cost], plan: Plan, folder: Path | None = None) -> float:
+    """Floating-point operations of the tuning, from the declared configurations: an estimate, where widths are tuned.
 
     Args:
         prepared: what is declared.
-        folder: of the study.
         expected: what a trial of each declared configuration costs.
         plan: with the declared configurations.
+        folder: of the study, where arms that have been tuned are not to count; None to count all.
     """
-    done = selection.read(folder / "tuning.json")
+    done = {} if folder is None else selection.read(folder / "tuning.json")
     return sum(
         expected[plan.configs[arm]].flops_per_step * space.config.training.steps * prepared.count(arm)
         for arm, space in prepared.spaces.items()
@@ -192,9 +192,9 @@ def _name(prepared: Prepared, arm: str) -> str:
     """The search of an arm, by all that it depends on."""
     study = prepared.study
     space = prepared.spaces[arm]
-    declared = declaration.document(study) or {}
+    declared = tuning_document(prepared.tuning) or {}
     shared = {key: value for key, value in declared.items() if key not in ("space", "arms")}
-    content = [shared, declaration.plain(space.spaces), to_dict(space.config)]
+    content = [shared, spaces_document(space.spaces), to_dict(space.config)]
     key = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
     return f"{study.name} {study.preset} {arm} {key}"
 
@@ -202,7 +202,10 @@ def _name(prepared: Prepared, arm: str) -> str:
 def _tell(arm: str, winner: Winner, prepared: Prepared) -> None:
     """Say what was chosen, and what a reader should worry about."""
     column = prepared.compared.column
-    values = ", ".join(f"{path}={value:.4g}" if isinstance(value, float) else f"{path}={value}" for path, value in winner.winner.items())
+    values = ", ".join(
+        f"{path}={value:.4g}" if isinstance(value, float) else f"{path}={value}"
+        for path, value in winner.winner.items()
+    )
     if winner.value is None:
         logger.warning("tuning: no trial of arm %s trained to its end; it keeps the first point, %s", arm, values)
         return

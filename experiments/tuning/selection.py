@@ -83,7 +83,9 @@ def compared(tuning: Tuning, metric: Metric, tasks: Mapping[str, Task]) -> Compa
         return Compared(column, False)
     if name in HIGHER_IS_BETTER:
         return Compared(column, True)
-    raise BadInput(f"tuning.column={column!r}: whether more of it is better is not known; choose another, or {metric.curve}")
+    raise BadInput(
+        f"tuning.column={column!r}: whether more of it is better is not known; choose another, or {metric.curve}"
+    )
 
 
 def choose(
