@@ -269,7 +269,8 @@ def _train(
             tasks = {config: tasks[plan.configs[arm]] for arm, config in chosen.configs.items()}
             plan = chosen
         files = Files(folder, plan.trials, list(tasks.values()))
-        crashed += run_populations(choose(plan, only), tasks, costs_of(plan.trials, tasks), files, progress, watch)
+        costs_now = costs_of(plan.trials, tasks)
+        crashed += run_populations(plan.trials, tasks, costs_now, files, progress, watch, chosen=choose(plan, only))
     return plan, crashed
 
 
@@ -284,9 +285,17 @@ def _report(plan: Plan, folder: Path, command: str, console: Console, *, parquet
     if missing:
         logger.warning("%d of %d trials have no record yet; the report leaves them out", missing, len(plan.trials))
     beside = tables.untrained(plan, folder)
-    summary = report.write(folder, plan.study, trials, curves, command=command, untrained=beside)
+    summary = report.write(
+        folder, plan.study, trials, curves, command=command, untrained=beside, registration=_registered(plan, folder)
+    )
     if parquet:
         tables.write_parquet(folder)
     report.print_table(console, summary)
     console.print(f"Report: {folder / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
     return Result(folder, trials, curves, summary, int((trials["status"] == "crashed").sum()))
+
+
+def _registered(plan: Plan, folder: Path) -> registration.Registration | None:
+    """What was registered before the first step; None where the records are of an older version."""
+    entry = registration.entry(folder / "study.json")
+    return None if entry is None else registration.read(entry, registration.content(plan.study, plan.configs))
