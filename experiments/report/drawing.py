@@ -6,6 +6,7 @@ apart: each arm has its own colour, line style and marker.
 
 import io
 import itertools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from experiments.statistics import Spread
 from experiments.study import Metric
 
 WIDTH, HEIGHT = 3.3, 2.4
@@ -92,6 +94,12 @@ def metric_axis(axes: Axes, metric: Metric, label: str) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     if metric.percent:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.6g}"))
+
+
+def bars(spread: Spread) -> list[list[float]] | None:
+    """How far an interval reaches below and above its mean, as Matplotlib wants it; None where there is none."""
+    low, high = spread.interval
+    return [[spread.mean - low], [high - spread.mean]] if math.isfinite(low) else None
 
 
 def say(axes: Axes, text: str) -> None:

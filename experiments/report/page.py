@@ -12,7 +12,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from experiments import formatting
-from experiments.report.cells import Cell, cells, headings, legend, origins, untrained_cells
+from experiments.report.cells import Cell, cells, headings, untrained_cells
+from experiments.report.legend import legend, origins
 from experiments.report.page_data import page_data
 from experiments.report.summary import Summary
 
@@ -46,8 +47,8 @@ def page(summary: Summary, pictures: Sequence[Picture], curves: pd.DataFrame) ->
         summary=summary,
         study=study,
         headings=tuple(zip(headings(summary), origins(summary), strict=True)),
-        lines=[("better" if row.bold else "", row.arm, cells(row, study.metric)) for row in summary.rows]
-        + [("untrained", "", untrained_cells(row, study.metric)) for row in summary.untrained],
+        lines=[("better" if row.bold else "", row.arm, cells(row, study)) for row in summary.rows]
+        + [("untrained", "", untrained_cells(row, study)) for row in summary.untrained],
         sort_value=_sort_value,
         legend=legend(summary),
         seeds=_seeds(summary),
