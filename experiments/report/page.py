@@ -5,7 +5,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from importlib import resources
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jinja2
 import pandas as pd
@@ -19,17 +19,19 @@ from experiments.report.summary import Summary
 
 
 class Picture(NamedTuple):
-    """A figure as the page shows it: its SVG file, what it is, and what it says to who does not see it."""
+    """A figure as the page shows it: its file, what it is, what it says to who does not see it, its width."""
 
     name: str
-    svg: bytes
+    kind: Literal["svg+xml", "png"]
+    content: bytes
     caption: str
     description: str
+    wide: bool = False
 
     @property
     def source(self) -> str:
         """The file as an address that needs no network."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
+        return f"data:image/{self.kind};base64," + base64.b64encode(self.content).decode()
 
 
 def page(summary: Summary, pictures: Sequence[Picture], curves: pd.DataFrame) -> str:
