@@ -133,14 +133,19 @@ def results(trials: pd.DataFrame, metric: Metric) -> dict[str, pd.Series]:
     return {str(arm): rows.set_index("seed")["value"] for arm, rows in last.groupby("arm", sort=False)}
 
 
-def compare(study: Study, trials: pd.DataFrame) -> Family:
+def compare(study: Study, trials: pd.DataFrame, *, claims_alone: bool = False) -> Family:
     """Compare every arm with the baseline, and the arms of every claim with each other.
 
     The family of the correction holds each tested hypothesis once: one per arm against the
     baseline, and one for each claim that is not among those (other arms, or a margin).
+
+    Args:
+        study: the declaration.
+        trials: the records, a row a trial.
+        claims_alone: whether only what is claimed is tested, not every arm against the baseline.
     """
     values = results(trials, study.metric)
-    keys = [(arm, study.baseline_name, 0.0) for arm in study.arms]
+    keys = [] if claims_alone else [(arm, study.baseline_name, 0.0) for arm in study.arms]
     keys += [(claim.arm, claim.than, claim.margin) for claim in _tested(study)]
     keys = list(dict.fromkeys(keys))
     hypotheses = list(dict.fromkeys(_hypothesis(key) for key in keys))
