@@ -36,6 +36,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("seeds", None, "How many paired seeds; the study's own number if not given.", flag_values=OPTIONS)
 flags.DEFINE_list("arms", None, "Arms to run beside the baseline, with commas; all if not given.", flag_values=OPTIONS)
+flags.DEFINE_list(
+    "only", None, "Run only these arms or trials of the plan, with commas, e.g. cnn or cnn-s3.", flag_values=OPTIONS
+)
 flags.DEFINE_multi_string(
     "vary",
     [],
@@ -107,6 +110,9 @@ flags.DEFINE_enum(
 flags.DEFINE_list("tracker", (), "Tell these of the curves too, with commas: tensorboard, wandb.", flag_values=OPTIONS)
 flags.DEFINE_bool(
     "profile", False, "Profile a few steps of each population, into WORKDIR/EXPERIMENT/profiles.", flag_values=OPTIONS
+)
+flags.DEFINE_bool(
+    "parquet", False, "Write trials and curves as Parquet, too, beside the CSV files.", flag_values=OPTIONS
 )
 flags.DEFINE_bool("list", False, "List the studies and the data sets.", flag_values=OPTIONS)
 flags.DEFINE_bool(
@@ -269,6 +275,8 @@ def _run(overrides: list[tuple[str, str]], spaces: list[tuple[str, str]], consol
         deterministic=OPTIONS.deterministic,
         tracker=OPTIONS.tracker,
         profile=OPTIONS.profile,
+        only=OPTIONS.only,
+        parquet=OPTIONS.parquet,
         console=console,
     )
     return 3 if result.crashed else 0

@@ -37,8 +37,8 @@ def evaluate(
         if isinstance(claim, Better):
             metric = evidence.metric(claim)
             if metric not in families:
-                # A metric of its own is a family of its own: all claims on it.
-                families[metric] = compare(_on(study, metric), trials)
+                # A metric of its own is a family of its own: the claims on it.
+                families[metric] = compare(_on(study, metric), trials, claims_alone=True)
             verdict = _better(claim, evidence, families[metric])
         else:
             verdict = judge(claim, evidence)

@@ -13,7 +13,7 @@ import pandas as pd
 from experiments import statistics
 from experiments.formatting import count
 from experiments.statements import Better, Metric
-from experiments.statistics import LEVEL, Interval, Spread, Superiority
+from experiments.statistics import LEVEL, Equivalence, Estimate, Interval, Spread, Superiority, Test
 from experiments.study import Study
 from models.base import unknown
 
@@ -31,12 +31,18 @@ class Comparison:
             units; ``lost`` counts the pairs in which a trial diverged or crashed.
         superiority: chance that a run of ``arm`` is better than an independent run of ``than``;
             a trial that diverged or crashed ranks worst.
-        raw_p_value: two-sided sign-flip p-value of ``difference`` against ``margin``.
+        test: the paired test behind the p-values.
+        raw_p_value: two-sided p-value of ``difference`` against ``margin``. The sign-flip test leaves out the pairs
+            that are lost; Wilcoxon's ranks a trial that failed as worst.
         p_value: the same after Holm's correction over the study's family.
         smallest_p_value: the least that ``p_value`` could have been with so many pairs.
         family: number of comparisons corrected for.
         only_arm_failed: pairs in which only ``arm`` diverged or crashed.
         only_than_failed: pairs in which only ``than`` did.
+        effect: ``difference`` in units of its own standard deviation (Hedges' correction), with interval.
+        seeds_needed: paired seeds with which a difference like this one would pass the corrected test with 80%
+            power, if it is what it seems; infinity where no realistic number would do, NaN where unknown.
+        equivalence: whether the two are as good as equal; None where the study states no margin.
     """
 
     arm: str
@@ -45,12 +51,16 @@ class Comparison:
     higher_is_better: bool
     difference: Spread
     superiority: Superiority
+    test: Test
     raw_p_value: float
     p_value: float
     smallest_p_value: float
     family: int
     only_arm_failed: int
     only_than_failed: int
+    effect: Estimate
+    seeds_needed: float
+    equivalence: Equivalence | None
 
     @property
     def advantage(self) -> Interval:
@@ -71,6 +81,11 @@ class Comparison:
         it rules this out.
         """
         return self.advantage.low > self.margin and self.p_value < LEVEL and self.only_arm_failed == 0
+
+    @property
+    def worse(self) -> bool:
+        """Whether ``arm`` falls short of the margin, by the same rule."""
+        return self.advantage.high < self.margin and self.p_value < LEVEL and self.only_than_failed == 0
 
     @property
     def too_few(self) -> str:
@@ -118,23 +133,28 @@ def results(trials: pd.DataFrame, metric: Metric) -> dict[str, pd.Series]:
     return {str(arm): rows.set_index("seed")["value"] for arm, rows in last.groupby("arm", sort=False)}
 
 
-def compare(study: Study, trials: pd.DataFrame) -> Family:
+def compare(study: Study, trials: pd.DataFrame, *, claims_alone: bool = False) -> Family:
     """Compare every arm with the baseline, and the arms of every claim with each other.
 
     The family of the correction holds each tested hypothesis once: one per arm against the
     baseline, and one for each claim that is not among those (other arms, or a margin).
+
+    Args:
+        study: the declaration.
+        trials: the records, a row a trial.
+        claims_alone: whether only what is claimed is tested, not every arm against the baseline.
     """
     values = results(trials, study.metric)
-    keys = [(arm, study.baseline_name, 0.0) for arm in study.arms]
+    keys = [] if claims_alone else [(arm, study.baseline_name, 0.0) for arm in study.arms]
     keys += [(claim.arm, claim.than, claim.margin) for claim in _tested(study)]
     keys = list(dict.fromkeys(keys))
     hypotheses = list(dict.fromkeys(_hypothesis(key) for key in keys))
     raw, smallest = [], []
+    sign = _sign(study.metric)
     for arm, than, margin in hypotheses:
         first, second = _paired(values, arm, than)
-        shifted = second + (margin if study.metric.higher_is_better else -margin)
-        raw.append(statistics.sign_flip_p_value(first, shifted))
-        smallest.append(statistics.smallest_p_value(statistics.paired_difference(first, second).n))
+        raw.append(statistics.paired_p_value(sign * first, sign * second + margin, test=study.test))
+        smallest.append(statistics.smallest_p_value(_pairs(first, second, study.test), test=study.test))
     corrected, least = statistics.holm(np.array(raw, float)), statistics.holm(np.array(smallest, float))
     tests = {
         hypothesis: (float(raw[i]), float(corrected[i]), float(least[i])) for i, hypothesis in enumerate(hypotheses)
@@ -153,6 +173,17 @@ def _hypothesis(key: tuple[str, str, float]) -> tuple[str, str, float]:
     return (min(arm, than), max(arm, than), 0.0) if margin == 0 else key
 
 
+def _sign(metric: Metric) -> float:
+    """Turns the metric so that higher is better."""
+    return 1.0 if metric.higher_is_better else -1.0
+
+
+def _pairs(first: np.ndarray, second: np.ndarray, test: Test) -> int:
+    """Pairs that the test can use: for ranks it is enough that one of the two finished."""
+    finished = np.isfinite(first), np.isfinite(second)
+    return int(np.sum(finished[0] | finished[1] if test == "wilcoxon" else finished[0] & finished[1]))
+
+
 def _paired(values: dict[str, pd.Series], arm: str, than: str) -> tuple[np.ndarray, np.ndarray]:
     """The two arms' values over the seeds that both ran."""
     empty = pd.Series(dtype=np.float64)
@@ -169,20 +200,33 @@ def _comparison(
 ) -> Comparison:
     arm, than, margin = key
     first, second = _paired(values, arm, than)
-    sign = 1.0 if study.metric.higher_is_better else -1.0
+    sign = _sign(study.metric)
     runs, others = (sign * values[name].to_numpy() if name in values else np.zeros(0) for name in (arm, than))
     raw, corrected, least = test
+    difference = statistics.paired_difference(first, second)
+    effect = statistics.standardised_effect(difference)
+    # Against the claimed margin, as the test; enough for Holm's first step and for its smallest p-value.
+    beyond = statistics.standardised_effect(dataclasses.replace(difference, mean=difference.mean - sign * margin))
+    needed = statistics.seeds_needed(beyond.value, level=LEVEL / family)
     return Comparison(
         arm=arm,
         than=than,
         margin=margin,
         higher_is_better=study.metric.higher_is_better,
-        difference=statistics.paired_difference(first, second),
+        difference=difference,
         superiority=statistics.superiority(runs, others),
+        test=study.test,
         raw_p_value=raw,
         p_value=corrected,
         smallest_p_value=1.0 if math.isnan(least) else least,
         family=family,
         only_arm_failed=int(np.sum(np.isnan(first) & ~np.isnan(second))),
         only_than_failed=int(np.sum(~np.isnan(first) & np.isnan(second))),
+        effect=effect,
+        seeds_needed=max(needed, statistics.pairs_needed(family)) if np.isfinite(needed) else needed,
+        equivalence=(
+            None
+            if study.equivalence_margin is None
+            else statistics.equivalence(first, second, study.equivalence_margin)
+        ),
     )

@@ -10,7 +10,7 @@ A **delta** is what an arm changes of the baseline: values by path, ``{"model.wi
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from experiments.spaces import Choice, Space
 from models.base import BadInput
@@ -116,7 +116,7 @@ def sampled(
     count: int,
     *,
     seed: int = 0,
-    method: Literal["random", "sobol", "halton"] = "sobol",
+    method: str = "sobol",
     baseline: Callable[[str], Any] | None = None,
 ) -> Arms:
     """Arms at points drawn from spaces, pseudo-randomly or evenly spread (scrambled Sobol or Halton points).
@@ -125,11 +125,11 @@ def sampled(
         spaces: by path.
         count: number of arms.
         seed: of the draw.
-        method: how the points are drawn.
+        method: random, sobol or halton.
         baseline: as for :func:`grid`.
 
     Raises:
-        BadInput: no space, or fewer than one arm.
+        BadInput: no space, fewer than one arm, or an unknown method.
     """
     _check_some(spaces, "sampled")
     deltas = [conditional(spaces, row, baseline) for row in points(len(spaces), count, seed=seed, method=method)]

@@ -1,6 +1,7 @@
 """Numbers as a reader wants them: few digits, SI prefixes, a true minus sign."""
 
 import math
+from typing import Any
 
 from experiments.statistics import Interval
 from experiments.study import Metric
@@ -77,3 +78,8 @@ def count(number: int, singular: str, plural: str = "") -> str:
 def listed(words: list[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def short(value: Any) -> str:
+    """A setting to four significant digits; what is no number as it is."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

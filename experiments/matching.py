@@ -3,6 +3,7 @@
 import bisect
 import functools
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -12,7 +13,7 @@ from experiments.study import Matched, Matching
 from models.base import BadInput, Static, unknown
 from train import config as configuration
 from train.config import Config, Trial, traced_paths
-from train.cost import cost
+from train.cost import cost, parameter_count
 from train.data.task import Task
 from train.population import Population
 
@@ -66,7 +67,9 @@ def _measure(matching: Matching, config: Config, task: Task, timed: dict[str, fl
         if key not in timed:
             timed[key] = seconds_per_step(config, task)
         return timed[key] * config.training.steps
-    return float(getattr(cost(config, task), matching.equal))
+    if matching.equal == "parameters":
+        return float(parameter_count(config, task))
+    return cost(config, task).flops_per_step
 
 
 def _solved(
@@ -87,14 +90,17 @@ def _solved(
     if apart is None:
         raise BadInput(f"arm {arm!r}: no value of {path} next to {leaf.value} is allowed; match by another field")
     values = range(leaf.value % apart or apart, LARGEST, apart)
+
+    def size(value: int) -> float:
+        """What is not allowed counts as too small below the field's own value, and as too large above."""
+        return found if (found := cost(value)) is not None else math.inf if value > leaf.value else 0.0
+
     top = 1
-    while top < len(values) and (cost(values[top]) or 0.0) < target:
+    while top < len(values) and size(values[top]) < target:
         top *= 2
-    above = bisect.bisect_left(range(min(top, len(values))), target, key=lambda index: cost(values[index]) or 0.0)
-    near = [
-        values[index] for index in (above - 1, above) if 0 <= index < len(values) and cost(values[index]) is not None
-    ]
-    best = min(near, key=lambda value: abs((cost(value) or 0.0) - target))
+    above = bisect.bisect_left(range(min(top, len(values))), target, key=lambda index: size(values[index]))
+    near = [values[index] for index in (above - 1, above) if 0 <= index < len(values) and cost(values[index])]
+    best = min(near or [leaf.value], key=lambda value: abs(size(value) - target))
     return best, configuration.replace(config, {path: best})
 
 

@@ -42,17 +42,19 @@ def run_populations(
     files: Files,
     progress: StudyProgress,
     watch: Watch,
+    together: Sequence[Trial],
     choosing: Callable[[Sequence[Trial]], Choosing] | None = None,
 ) -> int:
     """Run what has no record yet. Returns the number of trials that crashed.
 
     Args:
-        trials: all that shall be there in the end.
+        trials: those to run.
         tasks: of each configuration.
         expected: what a trial of each configuration costs.
         files: where records and checkpoints go.
         progress: told how far it is.
         watch: what is told and asked while a population runs.
+        together: all trials of the study, or of its tuning: equal static fields give them equal programs.
         choosing: how the trials of a population are judged, where they are run to choose a configuration.
 
     Raises:
@@ -60,12 +62,12 @@ def run_populations(
         Interrupted: a stop was asked for.
     """
     finished = files.finished()
-    traced = study_traced_paths(trials)
+    traced = study_traced_paths(together)
     # Only what is left: more seeds or arms leave the finished trials alone. Since a population's rows
     # are written all at once, one that was broken off has the same trials, and so its name, again.
     left = [trial for trial in trials if (trial.id, digest(trial.config)) not in finished]
     saved = resumption.find(files.checkpoint_folder)
-    resumption.check(trials, saved)
+    resumption.check(together, saved)
 
     def make(members: Group) -> Population:
         config = members.trials[0].config

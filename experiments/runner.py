@@ -9,7 +9,6 @@ The same from Python as from the command line::
 import contextlib
 import dataclasses
 import functools
-import io
 import json
 import logging
 import shlex
@@ -22,7 +21,7 @@ import filelock
 import pandas as pd
 from rich.console import Console
 
-from experiments import data_changes, registration, report
+from experiments import data_changes, registration, report, tables
 from experiments.feasibility import check_metric, costs, costs_of, load_tasks, matched_plan
 from experiments.plan import Plan, check_against, document, load, recorded_matches, resolve, with_matched
 from experiments.populations import run_populations, work
@@ -30,15 +29,14 @@ from experiments.progress import StudyProgress
 from experiments.tuning import adaptive, command_line, declaration
 from experiments.tuning import run as tuning
 from experiments.tuning.declaration import Prepared
-from models.base import BadInput
+from models.base import BadInput, unknown
 from train import devices, resumption, trackers
-from train.config import Config, Trial, digest
+from train.config import Config, Trial
 from train.data.task import Task
 from train.folder import Files
 from train.loop import Watch
-from train.records import Table, whole_lines, write_atomically
+from train.records import Table, write_atomically
 from train.signals import Interrupted, Stop
-from train.untrained import data_digest
 
 logger = logging.getLogger("paribus")
 
@@ -82,6 +80,8 @@ def run(
     tune: bool = True,
     tuned: command_line.Changes = (),
     tuning_storage: str | None = None,
+    only: Sequence[str] | None = None,
+    parquet: bool = False,
     command: str | None = None,
     console: Console | None = None,
 ) -> Result:
@@ -108,6 +108,8 @@ def run(
         tuned: changes of the declared tuning, or what makes one: spaces by path, and fields such as ``trials``, e.g.
             ``{"optimizer.learning_rate": Uniform(1e-4, 1e-1, log=True), "trials": 16}``.
         tuning_storage: URL of the database of an adaptive search; None for a file in the folder.
+        only: arms or trials that are run, e.g. ``cnn`` or ``cnn-s3``; the others of the plan are left. None for all.
+        parquet: whether ``trials.parquet`` and ``curves.parquet`` are written beside the CSV files.
         command: the command that the report shows; None for the one that these arguments make.
         console: where progress, table and verdict go; None for standard output.
 
@@ -128,12 +130,15 @@ def run(
     designed += command_line.words(tune=tune, changes=tuned)
     command = command or _command(name, preset, seeds, arms, pairs, designed, workdir, data_dir, deterministic)
     folder = Path(workdir) / plan.study.name
+    if parquet:
+        tables.check_parquet()
     devices.prepare(deterministic=deterministic)
     if report_only:
         plan = with_matched(plan, recorded_matches(plan.study, folder))
-        return _report(tuning.with_winners(plan, folder), folder, command, console)
+        return _report(tuning.with_winners(plan, folder), folder, command, console, parquet=parquet)
     told = trackers.make(tracker, folder)
     plan, tasks = matched_plan(plan, load_tasks(plan, data_dir), folder)
+    choose(plan, only)
     check_metric(plan, tasks)
     costs(plan, tasks)
     prepared = declaration.prepare(plan, tasks) if plan.study.tuning is not None else None
@@ -141,8 +146,8 @@ def run(
     with _only_process(folder), Stop() as stop:
         _write_plan(plan, tasks, folder, command, accept_changed_data)
         watched = Watch(lambda _: None, lambda: stop.asked, told, folder / "profiles" if profile else None)
-        plan, crashed = _train(plan, prepared, tasks, folder, console, watched, tuning_storage)
-        result = _report(plan, folder, command, console)
+        plan, crashed = _train(plan, prepared, tasks, folder, console, watched, tuning_storage, only)
+        result = _report(plan, folder, command, console, parquet=parquet)
     return dataclasses.replace(result, crashed=crashed)
 
 
@@ -167,6 +172,21 @@ def _command(
     words += [f"--data_dir={data_dir}"] if data_dir is not None else []
     words += ["--deterministic"] if deterministic else []
     return shlex.join(words)
+
+
+def choose(plan: Plan, only: Sequence[str] | None) -> tuple[Trial, ...]:
+    """The trials of the plan that ``only`` names, as arms or one by one; all of them where it is None.
+
+    Raises:
+        BadInput: a name is neither an arm nor a trial of the plan.
+    """
+    if only is None:
+        return plan.trials
+    names = {name: each for each in plan.trials for name in (each.arm, each.id)}
+    for name in only:
+        if name not in names:
+            raise unknown("arm or trial", name, names)
+    return tuple(trial for trial in plan.trials if trial.arm in only or trial.id in only)
 
 
 @contextlib.contextmanager
@@ -210,6 +230,7 @@ def _train(
     console: Console,
     watch: Watch,
     storage: str | None,
+    only: Sequence[str] | None,
 ) -> tuple[Plan, int]:
     """Tune what is to be tuned, then run what has no record yet.
 
@@ -218,7 +239,9 @@ def _train(
     """
     declared = costs_of(plan.trials, tasks)
     crashed = 0
-    left = work(plan.trials, declared) + (tuning.work_planned(prepared, declared, plan, folder) if prepared else 0.0)
+    left = work(choose(plan, only), declared) + (
+        tuning.work_planned(prepared, declared, plan, folder) if prepared else 0.0
+    )
     with StudyProgress(left, console) as progress:
         if prepared is not None:
 
@@ -233,6 +256,7 @@ def _train(
                     files,
                     progress,
                     watch._replace(trackers=(), profiles=None),
+                    trials,
                     functools.partial(tuning.choosing, prepared, files.curves),
                 )
                 return files.trials
@@ -246,13 +270,14 @@ def _train(
             tasks = {config: tasks[plan.configs[arm]] for arm, config in chosen.configs.items()}
             plan = chosen
         files = Files(folder, plan.trials, list(tasks.values()))
-        crashed += run_populations(plan.trials, tasks, costs_of(plan.trials, tasks), files, progress, watch)
+        expected = costs_of(plan.trials, tasks)
+        crashed += run_populations(choose(plan, only), tasks, expected, files, progress, watch, plan.trials)
     return plan, crashed
 
 
-def _report(plan: Plan, folder: Path, command: str, console: Console) -> Result:
+def _report(plan: Plan, folder: Path, command: str, console: Console, *, parquet: bool) -> Result:
     """The report on the trials of the plan, from the records alone."""
-    trials, curves = _records(plan, folder)
+    trials, curves = tables.records(plan, folder)
     missing = len(plan.trials) - len(trials)
     if missing == len(plan.trials):
         raise BadInput(
@@ -260,57 +285,10 @@ def _report(plan: Plan, folder: Path, command: str, console: Console) -> Result:
         )
     if missing:
         logger.warning("%d of %d trials have no record yet; the report leaves them out", missing, len(plan.trials))
-    beside = _untrained(plan, folder)
+    beside = tables.untrained(plan, folder)
     summary = report.write(folder, plan.study, trials, curves, command=command, untrained=beside)
+    if parquet:
+        tables.write_parquet(folder)
     report.print_table(console, summary)
     console.print(f"Report: {folder / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
     return Result(folder, trials, curves, summary, int((trials["status"] == "crashed").sum()))
-
-
-def _records(plan: Plan, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of the plan's trials in ``trials.csv`` and ``curves.csv``.
-
-    Raises:
-        BadInput: there are no records, or they are damaged.
-    """
-    path = folder / "trials.csv"
-    if not path.exists():
-        raise BadInput(f"{path} does not exist: there is nothing to report on; run without --report_only first")
-    wanted = pd.DataFrame(
-        [(trial.id, digest(trial.config)) for trial in plan.trials], columns=["trial", "config_hash"], dtype=str
-    )
-    try:
-        trials = wanted.merge(_read(path), on=["trial", "config_hash"])
-        path = folder / "curves.csv"
-        if path.exists():
-            return trials, wanted.merge(_read(path), on=["trial", "config_hash"])
-    except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason}); move its folder away and run again") from None
-    # Where every trial crashed before its first evaluation there are no curves.
-    return trials, pd.DataFrame(columns=["trial", "arm", "seed", "step", plan.study.metric.curve])
-
-
-def _untrained(plan: Plan, folder: Path) -> pd.DataFrame | None:
-    """The rows of ``untrained.csv`` for the data of each arm; None where no data set has any.
-
-    Raises:
-        BadInput: the file is damaged.
-    """
-    path = folder / "untrained.csv"
-    if not path.exists():
-        return None
-    wanted = pd.DataFrame(
-        [(arm, data_digest(config)) for arm, config in plan.configs.items()], columns=["arm", "data_hash"], dtype=str
-    )
-    try:
-        return wanted.merge(_read(path), on="data_hash")
-    except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason}); move its folder away and run again") from None
-
-
-def _read(path: Path) -> pd.DataFrame:
-    """The whole rows of a table. Names stay text: a hash may look like a number, an arm be called ``none``."""
-    names = dict.fromkeys(("trial", "arm", "config_hash", "data_hash", "code_version"), str)
-    return pd.read_csv(io.BytesIO(whole_lines(path)), dtype=names, keep_default_na=False, na_values=["", "nan"])

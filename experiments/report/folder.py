@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.report import latex, table
-from experiments.report.page import page
+from experiments.registration import Registration
+from experiments.report import latex, table, tuned
+from experiments.report.page import Picture, page
 from experiments.report.summary import Summary, summarise
 from experiments.report.verdict import verdict_json
 from experiments.study import Study
@@ -24,6 +25,7 @@ def write(
     *,
     command: str,
     untrained: pd.DataFrame | None = None,
+    registration: Registration | None = None,
 ) -> Summary:
     """Write ``directory/report`` and return what it says.
 
@@ -37,11 +39,20 @@ def write(
         curves: ``curves.csv``, a row a trial and evaluation.
         command: the command line that makes the report again.
         untrained: a row for each arm and each prediction without training that its data have; None for none.
+        registration: what was registered before the first step; None where that is not known.
 
     Raises:
-        BadInput: the metric is no column of ``trials``.
+        BadInput: the metric is no column of ``trials``, or the records of tuning are damaged.
     """
-    summary = summarise(study, trials, command=command, untrained=untrained)
+    summary = summarise(
+        study,
+        trials,
+        command=command,
+        untrained=untrained,
+        tuned=tuned.read(directory),
+        registration=registration,
+        curves=curves,
+    )
     report, new, old = directory / NAME, directory / _NEW, directory / _OLD
     if old.exists() and not report.exists():
         old.rename(report)
@@ -63,20 +74,18 @@ def write(
 def _fill(folder: Path, summary: Summary, curves: pd.DataFrame) -> None:
     """Write every file of the report."""
     # Matplotlib takes most of a second to import; reading a report's numbers should not.
-    from experiments.report import drawing, figures
+    from experiments.report import drawing, gallery
 
     (folder / "figures").mkdir(parents=True)
-    images = {}
+    pictures = []
     with drawing.style():
-        for name, figure in {
-            "learning_curves": figures.learning_curves(summary, curves),
-            "metric_by_parameters": figures.metric_by_parameters(summary),
-        }.items():
-            for kind in ("png", "pdf"):
-                (folder / "figures" / f"{name}.{kind}").write_bytes(drawing.render(figure, kind))
-            images[name] = drawing.render(figure, "svg")
+        for each in gallery.gallery(summary, curves):
+            for kind in ("png", "pdf", "svg"):
+                (folder / "figures" / f"{each.name}.{kind}").write_bytes(drawing.render(each.figure, kind))
+            svg = (folder / "figures" / f"{each.name}.svg").read_bytes()
+            pictures.append(Picture(each.name, svg, each.caption, each.description))
     texts = {
-        "index.html": page(summary, images),
+        "index.html": page(summary, pictures, curves),
         "table.md": table.markdown(summary),
         "table.tex": latex.latex(summary),
         "table.csv": table.csv(summary),

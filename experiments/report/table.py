@@ -82,6 +82,8 @@ def _measured(row: Row) -> dict[str, object]:
         "diverged": row.diverged,
         "crashed": row.crashed,
         "missing": row.missing,
+        "exploratory": row.exploratory,
+        "tuned_at_edge": " ".join(row.edges),
         **spread_columns("metric", row.metric),
     }
 

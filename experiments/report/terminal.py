@@ -33,7 +33,9 @@ def print_table(console: Console, summary: Summary) -> None:
         console.print(Text.assemble(("! ", "yellow"), line))
     for verdict in summary.verdicts:
         console.print()
-        console.print(Text.assemble((verdict.outcome.upper(), _STYLES[verdict.outcome]), f": {verdict.statement}"))
+        mark = " (exploratory)" if summary.is_exploratory(verdict) else ""
+        outcome = (verdict.outcome.upper() + mark, _STYLES[verdict.outcome])
+        console.print(Text.assemble(outcome, f": {verdict.statement}"))
         console.print(Text(verdict.explanation))
 
 

@@ -1,5 +1,6 @@
 """``verdict.json``: the verdict and every number of the table, for programs."""
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from experiments.comparisons import Comparison
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
+from experiments.report.tuned import Tuned
 from experiments.statistics import CONFIDENCE, LEVEL, Spread
 from experiments.verdicts import Verdict
 
@@ -30,7 +32,10 @@ def verdict_json(summary: Summary) -> str:
         "level": LEVEL,
         "test": "two-sided paired sign-flip permutation test, Holm correction",
         "comparisons": summary.family,
-        "claims": [_claim(verdict) for verdict in summary.verdicts],
+        "registration": None if summary.registration is None else dataclasses.asdict(summary.registration),
+        "exploratory_seeds": list(summary.exploratory_seeds),
+        "tuning": None if summary.tuned is None else _tuning(summary.tuned),
+        "claims": [_claim(verdict, summary) for verdict in summary.verdicts],
         "arms": [_arm(row) for row in summary.rows],
         "untrained": [{"name": row.name, "arms": list(row.arms), "value": row.value} for row in summary.untrained],
         "failures": [vars(failure) for failure in summary.failures],
@@ -41,12 +46,13 @@ def verdict_json(summary: Summary) -> str:
     return json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _claim(verdict: Verdict) -> dict[str, Any]:
+def _claim(verdict: Verdict, summary: Summary) -> dict[str, Any]:
     return {
         "kind": type(verdict.claim).__name__,
         "statement": verdict.statement,
         "source": verdict.source,
         "outcome": verdict.outcome,
+        "exploratory": summary.is_exploratory(verdict),
         "quantity": verdict.quantity,
         "estimate": verdict.estimate,
         "interval": list(verdict.interval),
@@ -66,6 +72,8 @@ def _arm(row: Row) -> dict[str, Any]:
         "diverged": row.diverged,
         "crashed": row.crashed,
         "missing": row.missing,
+        "exploratory": row.exploratory,
+        "tuned_at_edge": list(row.edges),
         "comparison": None if row.comparison is None else _comparison(row.comparison),
         "better": row.bold,
         "parameters": int(row.parameters) if math.isfinite(row.parameters) else None,
@@ -85,6 +93,17 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "too_few": comparison.too_few or None,
         "p_better": comparison.superiority.probability,
         "p_better_interval": list(comparison.superiority.interval),
+    }
+
+
+def _tuning(tuned: Tuned) -> dict[str, Any]:
+    return {
+        "column": tuned.column,
+        "search": tuned.search,
+        "pruning": tuned.pruning,
+        "steps": tuned.steps,
+        "seeds": tuned.seeds,
+        "arms": {arm: dataclasses.asdict(winner) for arm, winner in tuned.winners.items()},
     }
 
 

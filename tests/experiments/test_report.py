@@ -25,10 +25,11 @@ FILES = {
     "table.tex",
     "table.csv",
     "verdict.json",
-    "figures/learning_curves.png",
-    "figures/learning_curves.pdf",
-    "figures/metric_by_parameters.png",
-    "figures/metric_by_parameters.pdf",
+    *(
+        f"figures/{name}.{kind}"
+        for name in ("learning_curves", "metric_by_parameters", "fronts")
+        for kind in ("png", "pdf", "svg")
+    ),
 }
 BITS = Metric(column="test_bits", label="bits per character", curve="validation_bits", higher_is_better=False)
 
@@ -144,6 +145,7 @@ def test_verdict_json_is_strict_and_complete(summary):
     assert document["command"] == COMMAND
     assert document["provenance"]["code_version"] == ["0f3c9a1"]
     claim = document["claims"][0]
+    assert (claim["kind"], claim["arm"]) == ("Better", "cnn")
     verdict = summary.verdicts[0]
     assert (claim["outcome"], claim["estimate"], claim["n"]) == ("supported", verdict.estimate, 8)
     assert claim["interval"] == list(verdict.interval)
