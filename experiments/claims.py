@@ -5,101 +5,80 @@ Decided from confidence intervals and corrected tests, never from point estimate
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from experiments import formatting
 from experiments.comparisons import Comparison, Family, compare
-from experiments.statistics import LEVEL, Interval
-from experiments.study import Better, Metric, Study
-
-Outcome = Literal["supported", "refuted", "inconclusive"]
-
-SMOKE = "no evidence: smoke preset"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """The verdict on one claim.
-
-    Attributes:
-        claim: what was claimed.
-        outcome: supported, refuted or inconclusive.
-        comparison: the numbers that decide it (difference, p-values, n).
-        parameter_ratio: parameters of the claim's arm over those of the other, where the claim
-            speaks of them; NaN where they were not recorded; None where it does not.
-        explanation: why, in words for a reader who is no statistician.
-    """
-
-    claim: Better
-    outcome: Outcome
-    comparison: Comparison
-    parameter_ratio: float | None
-    explanation: str
-
-    @property
-    def statement(self) -> str:
-        """The claim in words."""
-        return self.claim.statement
-
-    @property
-    def source(self) -> str:
-        """Where it was published."""
-        return self.claim.source
-
-    @property
-    def estimate(self) -> float:
-        """Mean of ``arm - than`` over the paired seeds, in the metric's own units."""
-        return self.comparison.difference.mean
-
-    @property
-    def interval(self) -> Interval:
-        """95% confidence interval of :attr:`estimate`."""
-        return self.comparison.difference.interval
-
-    @property
-    def p_value(self) -> float:
-        """Two-sided sign-flip p-value against the claimed margin, corrected over the family."""
-        return self.comparison.p_value
-
-    @property
-    def n(self) -> int:
-        """Number of paired seeds behind :attr:`estimate`."""
-        return self.comparison.difference.n
+from experiments.judges import judge
+from experiments.statements import Better, Metric
+from experiments.statistics import LEVEL
+from experiments.study import Study
+from experiments.verdicts import SMOKE, Evidence, Outcome, Verdict
 
 
-def evaluate(study: Study, trials: pd.DataFrame, family: Family | None = None) -> tuple[Verdict, ...]:
+def evaluate(
+    study: Study, trials: pd.DataFrame, family: Family | None = None, curves: pd.DataFrame | None = None
+) -> tuple[Verdict, ...]:
     """The verdict on each claim of ``study``, in its order.
 
     Args:
         study: the declaration.
         trials: the records, a row a trial.
         family: the study's comparisons, where they are already known.
+        curves: the records, a row a trial and evaluation, for claims on how a metric develops.
     """
-    family = family or compare(study, trials)
-    return tuple(_verdict(study, trials, claim, family) for claim in study.claims)
+    evidence = Evidence(study, trials, curves)
+    families = {study.metric: family or compare(study, trials)}
+    verdicts = []
+    for claim in study.claims:
+        if isinstance(claim, Better):
+            metric = evidence.metric(claim)
+            if metric not in families:
+                # A metric of its own is a family of its own: the claims on it.
+                families[metric] = compare(_on(study, metric), trials, claims_alone=True)
+            verdict = _better(claim, evidence, families[metric])
+        else:
+            verdict = judge(claim, evidence)
+        verdicts.append(_without_evidence(verdict) if study.preset == "smoke" else verdict)
+    return tuple(verdicts)
 
 
-def _verdict(study: Study, trials: pd.DataFrame, claim: Better, family: Family) -> Verdict:
+def _on(study: Study, metric: Metric) -> Study:
+    """The study as its claims on another metric see it."""
+    claims = tuple(claim for claim in study.claims if claim.metric == metric)
+    return dataclasses.replace(study, metric=metric, claims=claims)
+
+
+def _without_evidence(verdict: Verdict) -> Verdict:
+    """A few seconds of training say nothing, whatever their interval."""
+    explanation = f"{SMOKE[0].upper()}{SMOKE[1:]}. {verdict.explanation}"
+    return dataclasses.replace(verdict, outcome="inconclusive", explanation=explanation)
+
+
+def _better(claim: Better, evidence: Evidence, family: Family) -> Verdict:
+    metric = evidence.metric(claim)
     comparison = family.between(claim.arm, claim.than, claim.margin)
-    outcome, reason = _judge(comparison, study.metric)
-    sentences = [_finding(comparison, study.metric), reason, _left_out(comparison)]
-    ratio = None
+    outcome, reason = _judge(comparison, metric)
+    sentences = [_finding(comparison, metric), reason, _left_out(comparison)]
+    details: dict[str, Any] = {"margin": claim.margin}
     if claim.parameters_at_most is not None:
-        ratio = _parameter_ratio(trials, claim)
+        ratio = _parameter_ratio(evidence.trials, claim)
         outcome, sentence = _condition(outcome, claim, ratio)
         sentences.append(sentence)
-    if study.preset == "smoke":
-        # A few seconds of training say nothing, whatever their interval.
-        outcome = "inconclusive"
-        sentences.insert(0, f"{SMOKE[0].upper()}{SMOKE[1:]}.")
+        details["parameter_ratio"] = ratio
     return Verdict(
         claim=claim,
         outcome=outcome,
+        quantity=f"mean difference of {metric.label}, {claim.arm} minus {claim.than}",
+        estimate=comparison.difference.mean,
+        interval=comparison.difference.interval,
+        p_value=comparison.p_value,
+        n=comparison.difference.n,
         comparison=comparison,
-        parameter_ratio=ratio,
+        details=details,
         explanation=" ".join(sentence for sentence in sentences if sentence),
     )
 

@@ -12,8 +12,9 @@ import pandas as pd
 
 from experiments import statistics
 from experiments.formatting import count
+from experiments.statements import Better, Metric
 from experiments.statistics import LEVEL, Equivalence, Estimate, Interval, Spread, Superiority, Test
-from experiments.study import Metric, Study
+from experiments.study import Study
 from models.base import unknown
 
 
@@ -144,19 +145,24 @@ def results(trials: pd.DataFrame, metric: Metric) -> dict[str, pd.Series]:
     return {str(arm): rows.set_index("seed")["value"] for arm, rows in last.groupby("arm", sort=False)}
 
 
-def compare(study: Study, trials: pd.DataFrame) -> Family:
+def compare(study: Study, trials: pd.DataFrame, *, claims_alone: bool = False) -> Family:
     """Compare every arm with the baseline, and the arms of every claim with each other.
 
     The family of the correction holds each tested hypothesis once: one per arm against the
     baseline, and one for each claim that is not among those (other arms, or a margin).
+
+    Args:
+        study: the declaration.
+        trials: the records, a row a trial.
+        claims_alone: whether only what is claimed is tested, not every arm against the baseline.
     """
-    return compare_results(study, results(trials, study.metric))
+    return compare_results(study, results(trials, study.metric), claims_alone=claims_alone)
 
 
-def compare_results(study: Study, values: dict[str, pd.Series]) -> Family:
+def compare_results(study: Study, values: dict[str, pd.Series], *, claims_alone: bool = False) -> Family:
     """The same from each arm's metric by seed, as :func:`results` gives it."""
-    keys = [(arm, study.baseline_name, 0.0) for arm in study.arms]
-    keys += [(claim.arm, claim.than, claim.margin) for claim in study.claims]
+    keys = [] if claims_alone else [(arm, study.baseline_name, 0.0) for arm in study.arms]
+    keys += [(claim.arm, claim.than, claim.margin) for claim in _tested(study)]
     keys = list(dict.fromkeys(keys))
     hypotheses = list(dict.fromkeys(_hypothesis(key) for key in keys))
     raw, smallest = [], []
@@ -170,6 +176,11 @@ def compare_results(study: Study, values: dict[str, pd.Series]) -> Family:
         hypothesis: (float(raw[i]), float(corrected[i]), float(least[i])) for i, hypothesis in enumerate(hypotheses)
     }
     return Family(tuple(_comparison(key, study, values, tests[_hypothesis(key)], len(hypotheses)) for key in keys))
+
+
+def _tested(study: Study) -> list[Better]:
+    """The claims that are comparisons of two arms on the study's metric."""
+    return [claim for claim in study.claims if isinstance(claim, Better) and claim.metric in (None, study.metric)]
 
 
 def _hypothesis(key: tuple[str, str, float]) -> tuple[str, str, float]:

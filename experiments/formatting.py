@@ -1,6 +1,7 @@
 """Numbers as a reader wants them: few digits, SI prefixes, a true minus sign."""
 
 import math
+from typing import Any
 
 from experiments.statistics import Interval
 from experiments.study import Metric
@@ -49,6 +50,14 @@ def probability(value: float) -> str:
     return ABSENT if math.isnan(value) else f"{value:.2f}"
 
 
+def effect(value: float) -> str:
+    """A standardised effect: a sign, two decimals, fewer where it is large."""
+    if math.isnan(value):
+        return ABSENT
+    text = f"{value:+.2f}" if abs(value) < 10 else f"{value:+.0f}"
+    return text.replace("inf", "\N{INFINITY}").replace("-", "\N{MINUS SIGN}")
+
+
 def si(value: float) -> str:
     """Three significant digits and an SI prefix: ``101,770`` is ``102 k``."""
     if not math.isfinite(value):
@@ -77,3 +86,8 @@ def count(number: int, singular: str, plural: str = "") -> str:
 def listed(words: list[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+
+
+def short(value: Any) -> str:
+    """A setting to four significant digits; what is no number as it is."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -6,10 +6,9 @@ The same from Python as from the command line::
     result.trials.groupby("arm").test_accuracy.mean()
 """
 
-import collections
 import contextlib
 import dataclasses
-import io
+import functools
 import json
 import logging
 import shlex
@@ -22,24 +21,22 @@ import filelock
 import pandas as pd
 from rich.console import Console
 
-from experiments import data_changes, report
-from experiments.plan import Plan, check_against, document, load, resolve
-from experiments.progress import StudyProgress, clock
-from models.base import BadInput
-from train import data, devices, resumption, strategies, trackers
-from train.config import Config, Trial, digest
-from train.cost import Cost, cost
+from experiments import data_changes, registration, report, tables
+from experiments.feasibility import check_metric, costs, costs_of, load_tasks, matched_plan
+from experiments.plan import Plan, check_against, document, load, recorded_matches, resolve, with_matched
+from experiments.populations import run_populations, work
+from experiments.progress import StudyProgress
+from experiments.tuning import adaptive, command_line, declaration
+from experiments.tuning import run as tuning
+from experiments.tuning.declaration import Prepared
+from models.base import BadInput, unknown
+from train import devices, resumption, trackers
+from train.config import Config, Trial
 from train.data.task import Task
-from train.folder import SPLITS, Files, metric_names
-from train.loop import Watch, run_population
-from train.packing import halves, is_out_of_memory, study_traced_paths
-from train.population import Population
-from train.preparation import Preparation
-from train.records import whole_lines, write_atomically
-from train.resumption import Group
-from train.rows import crashed_rows
+from train.folder import Files
+from train.loop import Watch
+from train.records import Table, write_atomically
 from train.signals import Interrupted, Stop
-from train.untrained import data_digest
 
 logger = logging.getLogger("paribus")
 
@@ -70,6 +67,9 @@ def run(
     seeds: int | None = None,
     arms: Sequence[str] | None = None,
     overrides: Mapping[str, Any] | Sequence[tuple[str, str]] = (),
+    vary: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+    again: bool = False,
+    variance: Sequence[str] | None = None,
     workdir: str | Path = "runs",
     data_dir: str | Path | None = None,
     report_only: bool = False,
@@ -77,6 +77,11 @@ def run(
     deterministic: bool = False,
     tracker: Sequence[str] = (),
     profile: bool = False,
+    only: Sequence[str] | None = None,
+    parquet: bool = False,
+    tune: bool = True,
+    tuned: command_line.Changes = (),
+    tuning_storage: str | None = None,
     command: str | None = None,
     console: Console | None = None,
 ) -> Result:
@@ -88,6 +93,10 @@ def run(
         seeds: number of paired seeds; None for the study's own.
         arms: the arms beside the baseline; None for all.
         overrides: changes of the baseline by path, e.g. ``{"model.width": 512}``.
+        vary: the arms are all combinations of these values, e.g. ``{"model.dropout_rate": "0,0.1"}``; the name of
+            the study then has the paths appended.
+        again: whether an arm is added that is the baseline under other seeds.
+        variance: sources of chance (init, order, noise, split), each the only one that varies in an arm.
         workdir: results go to ``workdir/name``.
         data_dir: where data sets lie, as ``data_dir/<data set>/<file>``.
         report_only: rebuild the report from the records, run nothing.
@@ -95,6 +104,12 @@ def run(
         deterministic: a GPU computes the same bits in every run; see :data:`train.devices.DETERMINISTIC`.
         tracker: what is told of the curves beside ``curves.csv``: tensorboard, wandb.
         profile: whether a few steps of each population are profiled, into ``workdir/name/profiles``.
+        only: arms or trials that are run, e.g. ``cnn`` or ``cnn-s3``; the others of the plan are left. None for all.
+        parquet: whether ``trials.parquet`` and ``curves.parquet`` are written beside the CSV files.
+        tune: false: the declared configurations run, whatever tuning the study declares.
+        tuned: changes of the declared tuning, or what makes one: spaces by path, and fields such as ``trials``, e.g.
+            ``{"optimizer.learning_rate": Uniform(1e-4, 1e-1, log=True), "trials": 16}``.
+        tuning_storage: URL of the database of an adaptive search; None for a file in the folder.
         command: the command that the report shows; None for the one that these arguments make.
         console: where progress, table and verdict go; None for standard output.
 
@@ -105,87 +120,73 @@ def run(
     console = console or Console()
     given = overrides.items() if isinstance(overrides, Mapping) else overrides
     pairs = [(path, str(value)) for path, value in given]
-    plan = resolve(load(name, preset), seeds=seeds, arms=arms, overrides=pairs)
-    command = command or _command(name, preset, seeds, arms, pairs, workdir, data_dir, deterministic)
-    folder = Path(workdir) / name
+    factors = [*(vary.items() if isinstance(vary, Mapping) else vary)]
+    plan = resolve(
+        load(name, preset), seeds=seeds, arms=arms, overrides=pairs, vary=factors, again=again, variance=variance
+    )
+    designed = [f"--vary={path}={values}" for path, values in factors] + ["--again"] * again
+    designed += [f"--attribute_variance={','.join(variance)}"] if variance is not None else []
+    plan = command_line.changed(plan, tune=tune, changes=tuned)
+    designed += command_line.words(tune=tune, changes=tuned)
+    command = command or _command(name, preset, seeds, arms, pairs, designed, workdir, data_dir, deterministic)
+    folder = Path(workdir) / plan.study.name
+    if parquet:
+        tables.check_parquet()
     devices.prepare(deterministic=deterministic)
     if report_only:
-        return _report(plan, folder, command, console)
+        plan = with_matched(plan, recorded_matches(plan.study, folder))
+        return _report(tuning.with_winners(plan, folder), folder, command, console, parquet=parquet)
     told = trackers.make(tracker, folder)
-    tasks = load_tasks(plan, data_dir)
+    plan, tasks = matched_plan(plan, load_tasks(plan, data_dir), folder)
+    choose(plan, only)
     check_metric(plan, tasks)
-    expected = costs(plan, tasks)
+    costs(plan, tasks)
+    prepared = declaration.prepare(plan, tasks) if plan.study.tuning is not None else None
+    adaptive.check_storage(tuning_storage, prepared)
     with _only_process(folder), Stop() as stop:
         _write_plan(plan, tasks, folder, command, accept_changed_data)
         watched = Watch(lambda _: None, lambda: stop.asked, told, folder / "profiles" if profile else None)
-        crashed = _run_populations(plan, tasks, expected, folder, console, watched)
-        result = _report(plan, folder, command, console)
+        plan, crashed = _train(plan, only, prepared, tasks, folder, console, watched, tuning_storage)
+        result = _report(plan, folder, command, console, parquet=parquet)
     return dataclasses.replace(result, crashed=crashed)
 
 
 def _command(
-    name: str, preset: str, seeds: Any, arms: Any, pairs: Any, workdir: Any, data_dir: Any, deterministic: bool
+    name: str,
+    preset: str,
+    seeds: Any,
+    arms: Any,
+    pairs: Any,
+    designed: Sequence[str],
+    workdir: Any,
+    data_dir: Any,
+    deterministic: bool,
 ) -> str:
     """The shell command that does the same."""
     words = ["python", "-m", "experiments", f"--experiment={name}", f"--preset={preset}"]
     words += [f"--seeds={seeds}"] if seeds is not None else []
     words += [f"--arms={','.join(arms)}"] if arms is not None else []
     words += [f"--config.{path}={text}" for path, text in pairs]
+    words += designed
     words += [f"--workdir={workdir}"] if str(workdir) != "runs" else []
     words += [f"--data_dir={data_dir}"] if data_dir is not None else []
     words += ["--deterministic"] if deterministic else []
     return shlex.join(words)
 
 
-def load_tasks(plan: Plan, data_dir: str | Path | None) -> dict[Config, Task]:
-    """The task of each arm's configuration; each data set is loaded once.
+def choose(plan: Plan, only: Sequence[str] | None) -> tuple[Trial, ...]:
+    """The trials of the plan that ``only`` names, as arms or one by one; all of them where it is None.
 
     Raises:
-        BadInput: ``data_dir`` is no folder, or the data cannot be had or are damaged.
+        BadInput: a name is neither an arm nor a trial of the plan.
     """
-    loaded: dict[Any, Task] = {}
-    directory = None if data_dir is None else Path(data_dir)
-    if directory is not None and not directory.is_dir():
-        raise BadInput(f"data_dir={str(directory)!r} is not a folder")
-    for config in plan.configs.values():
-        if config.data not in loaded:
-            loaded[config.data] = data.load(config.data, directory)
-    return {config: loaded[config.data] for config in plan.configs.values()}
-
-
-def check_metric(plan: Plan, tasks: Mapping[Config, Task]) -> None:
-    """Every arm's task must report the metric that the study compares, lest it be missed after hours.
-
-    Raises:
-        BadInput: one does not.
-    """
-    metric = plan.study.metric
-    for name, config in plan.configs.items():
-        reported = metric_names([tasks[config]], final=True)
-        curves = {f"validation_{each}" for each in metric_names([tasks[config]])}
-        if (
-            metric.column not in {f"{split}_{each}" for split in SPLITS for each in reported}
-            or metric.curve not in curves
-        ):
-            raise BadInput(
-                f"arm {name!r}: study {plan.study.name} compares {metric.column}, and data set {config.data.name!r} "
-                f"reports only {', '.join(f'test_{each}' for each in reported)}"
-            )
-
-
-def costs(plan: Plan, tasks: Mapping[Config, Task]) -> dict[str, Cost]:
-    """What one trial of each arm costs; finds out, too, whether every model can treat its task.
-
-    Raises:
-        BadInput: one cannot. Nothing has been compiled or written by then.
-    """
-    result = {}
-    for name, config in plan.configs.items():
-        try:
-            result[name] = cost(config, tasks[config])
-        except BadInput as error:
-            raise BadInput(f"arm {name!r}: {error}") from None
-    return result
+    if only is None:
+        return plan.trials
+    names = {name: each for each in plan.trials for name in (each.arm, each.id)}
+    for name in only:
+        if name not in names:
+            raise unknown("arm or trial", name, names)
+    return tuple(trial for trial in plan.trials if trial.arm in only or trial.id in only)
 
 
 @contextlib.contextmanager
@@ -206,7 +207,8 @@ def _only_process(folder: Path) -> Iterator[None]:
 def _write_plan(plan: Plan, tasks: Mapping[Config, Task], folder: Path, command: str, accepted: bool) -> None:
     path = folder / "study.json"
     history = check_against(plan, path)
-    resumption.check(plan.trials, resumption.find(folder / "checkpoints"))
+    if plan.study.tuning is None:  # else the configurations are not known yet
+        resumption.check(plan.trials, resumption.find(folder / "checkpoints"))
     facts = data_changes.data_of(plan, tasks, path)
     changed = data_changes.check(facts, path, accepted=accepted)
     entry = {"command": command, "arms": list(plan.configs), "seeds": plan.study.seeds}
@@ -215,85 +217,66 @@ def _write_plan(plan: Plan, tasks: Mapping[Config, Task], folder: Path, command:
         entry["changed_data"] = changed
     if not history or {key: history[-1].get(key) for key in entry} != entry:
         history.append({**entry, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
-    content = {**document(plan, command, history), "data": facts}
+    registered = registration.register(registration.content(plan.study, plan.configs), registration.entry(path))
+    content = {**document(plan, command, history), "registration": registered, "data": facts}
     write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def _run_populations(
-    plan: Plan, tasks: Mapping[Config, Task], expected: Mapping[str, Cost], folder: Path, console: Console, watch: Watch
-) -> int:
-    """Run what has no record yet. Returns the number of trials that crashed."""
-    files = Files(folder, plan.trials, list(tasks.values()))
-    finished = files.finished()
-    traced = study_traced_paths(plan.trials)
-    # Only what is left: more seeds or arms leave the finished trials alone. Since a population's rows
-    # are written all at once, one that was broken off has the same trials, and so its name, again.
-    left = [trial for trial in plan.trials if (trial.id, digest(trial.config)) not in finished]
+def _train(
+    plan: Plan,
+    only: Sequence[str] | None,
+    prepared: Prepared | None,
+    tasks: Mapping[Config, Task],
+    folder: Path,
+    console: Console,
+    watch: Watch,
+    storage: str | None,
+) -> tuple[Plan, int]:
+    """Tune what is to be tuned, then run what is chosen and has no record yet.
 
-    def work(trials: Sequence[Trial]) -> float:
-        return sum(expected[trial.arm].flops_per_step * trial.config.training.steps for trial in trials)
-
-    def make(members: Group) -> Population:
-        config = members.trials[0].config
-        args = (members.trials, members.traced, tasks[config])
-        return strategies.population(lambda way: Population(*args, way), config, len(members.trials))
-
-    def run_one(members: Group, following: Group | None) -> dict[str, float]:
-        population = preparation.take(members, following)
-        return run_population(population, files, watch._replace(progress=progress.advance), origin=members.origin)
-
+    Returns:
+        the plan with the configurations that were chosen, and the number of trials that crashed.
+    """
+    declared = costs_of(plan.trials, tasks)
     crashed = 0
-    seconds: dict[str, float] = {}
-    begin = time.perf_counter()
-    queue = collections.deque(resumption.groups(left, resumption.find(folder / "checkpoints"), traced))
-    preparation = Preparation(make)
-    with contextlib.closing(preparation), StudyProgress(work(plan.trials), console) as progress:
-        progress.skip(work(plan.trials) - work(left))
-        while queue:
-            members = queue.popleft()
-            trials = members.trials
-            if watch.interrupted():
-                raise Interrupted
-            progress.begin(_title(trials), expected[trials[0].arm].flops_per_step)
-            try:
-                spent = run_one(members, queue[0] if queue else None)
-                seconds = {key: seconds.get(key, 0.0) + value for key, value in spent.items()}
-            except (Interrupted, BadInput, OSError):
-                raise
-            except Exception as error:
-                if is_out_of_memory(error) and len(trials) > 1:
-                    logger.warning("%s: %s; half of them at a time", _title(trials), _one_line(error))
-                    queue.extendleft(members._replace(trials=half) for half in reversed(halves(trials)))
-                    continue
-                logger.exception("%s crashed; the others go on", _title(trials))
-                files.trials.put(crashed_rows(trials, error), key="trial")
-                crashed += len(trials)
-    if seconds:
-        seconds["compile"] += preparation.seconds
-        _log_seconds(seconds, time.perf_counter() - begin)
-    return crashed
+    left = work(choose(plan, only), declared) + (
+        tuning.work_planned(prepared, declared, plan, folder) if prepared else 0.0
+    )
+    with StudyProgress(left, console) as progress:
+        if prepared is not None:
+
+            def execute(trials: Sequence[Trial]) -> Table:
+                nonlocal crashed
+                mine = {trial.config: tasks[plan.configs[trial.arm]] for trial in trials}
+                files = Files(folder, trials, list(tasks.values()), tuning=True)
+                crashed += run_populations(
+                    trials,
+                    mine,
+                    costs_of(trials, mine),
+                    files,
+                    progress,
+                    watch._replace(trackers=(), profiles=None),
+                    functools.partial(tuning.choosing, prepared, files.curves),
+                )
+                return files.trials
+
+            def heed() -> None:
+                if watch.interrupted():
+                    raise Interrupted
+
+            tuning.tune(prepared, folder, execute, storage, heed)
+            chosen = tuning.with_winners(plan, folder)
+            tasks = {config: tasks[plan.configs[arm]] for arm, config in chosen.configs.items()}
+            plan = chosen
+        files = Files(folder, plan.trials, list(tasks.values()))
+        costs_now = costs_of(plan.trials, tasks)
+        crashed += run_populations(plan.trials, tasks, costs_now, files, progress, watch, chosen=choose(plan, only))
+    return plan, crashed
 
 
-def _log_seconds(seconds: Mapping[str, float], total: float) -> None:
-    """Say what the time of a study went into."""
-    parts = {**seconds, "other": total - sum(seconds.values())}
-    shares = ", ".join(f"{key} {value:.1f} s ({value / total:.0%})" for key, value in parts.items())
-    logger.info("ran for %s: %s", clock(total), shares)
-
-
-def _one_line(error: BaseException) -> str:
-    """What an error says, cut to a line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _title(trials: Sequence[Trial]) -> str:
-    arms = ", ".join(dict.fromkeys(trial.arm for trial in trials))
-    return f"{arms} ({len(trials)} trial{'s' if len(trials) > 1 else ''})"
-
-
-def _report(plan: Plan, folder: Path, command: str, console: Console) -> Result:
+def _report(plan: Plan, folder: Path, command: str, console: Console, *, parquet: bool) -> Result:
     """The report on the trials of the plan, from the records alone."""
-    trials, curves = _records(plan, folder)
+    trials, curves = tables.records(plan, folder)
     missing = len(plan.trials) - len(trials)
     if missing == len(plan.trials):
         raise BadInput(
@@ -301,57 +284,18 @@ def _report(plan: Plan, folder: Path, command: str, console: Console) -> Result:
         )
     if missing:
         logger.warning("%d of %d trials have no record yet; the report leaves them out", missing, len(plan.trials))
-    beside = _untrained(plan, folder)
-    summary = report.write(folder, plan.study, trials, curves, command=command, untrained=beside)
+    beside = tables.untrained(plan, folder)
+    summary = report.write(
+        folder, plan.study, trials, curves, command=command, untrained=beside, registration=_registered(plan, folder)
+    )
+    if parquet:
+        tables.write_parquet(folder)
     report.print_table(console, summary)
     console.print(f"Report: {folder / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
     return Result(folder, trials, curves, summary, int((trials["status"] == "crashed").sum()))
 
 
-def _records(plan: Plan, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of the plan's trials in ``trials.csv`` and ``curves.csv``.
-
-    Raises:
-        BadInput: there are no records, or they are damaged.
-    """
-    path = folder / "trials.csv"
-    if not path.exists():
-        raise BadInput(f"{path} does not exist: there is nothing to report on; run without --report_only first")
-    wanted = pd.DataFrame(
-        [(trial.id, digest(trial.config)) for trial in plan.trials], columns=["trial", "config_hash"], dtype=str
-    )
-    try:
-        trials = wanted.merge(_read(path), on=["trial", "config_hash"])
-        path = folder / "curves.csv"
-        if path.exists():
-            return trials, wanted.merge(_read(path), on=["trial", "config_hash"])
-    except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason}); move its folder away and run again") from None
-    # Where every trial crashed before its first evaluation there are no curves.
-    return trials, pd.DataFrame(columns=["trial", "arm", "seed", "step", plan.study.metric.curve])
-
-
-def _untrained(plan: Plan, folder: Path) -> pd.DataFrame | None:
-    """The rows of ``untrained.csv`` for the data of each arm; None where no data set has any.
-
-    Raises:
-        BadInput: the file is damaged.
-    """
-    path = folder / "untrained.csv"
-    if not path.exists():
-        return None
-    wanted = pd.DataFrame(
-        [(arm, data_digest(config)) for arm, config in plan.configs.items()], columns=["arm", "data_hash"], dtype=str
-    )
-    try:
-        return wanted.merge(_read(path), on="data_hash")
-    except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"{path} is damaged ({reason}); move its folder away and run again") from None
-
-
-def _read(path: Path) -> pd.DataFrame:
-    """The whole rows of a table. Names stay text: a hash may look like a number, an arm be called ``none``."""
-    names = dict.fromkeys(("trial", "arm", "config_hash", "data_hash", "code_version"), str)
-    return pd.read_csv(io.BytesIO(whole_lines(path)), dtype=names, keep_default_na=False, na_values=["", "nan"])
+def _registered(plan: Plan, folder: Path) -> registration.Registration | None:
+    """What was registered before the first step; None where the records are of an older version."""
+    entry = registration.entry(folder / "study.json")
+    return None if entry is None else registration.read(entry, registration.content(plan.study, plan.configs))

@@ -9,10 +9,40 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.spaces import Space
+from experiments.statements import (
+    Better,
+    Claim,
+    Equivalent,
+    Exponent,
+    Interaction,
+    Metric,
+    Monotone,
+    StepsToTarget,
+    Within,
+)
 from models.base import BadInput
 
 if TYPE_CHECKING:
     from train.config import Config
+
+__all__ = [
+    "PRESETS",
+    "About",
+    "Better",
+    "Claim",
+    "Equivalent",
+    "Exponent",
+    "Interaction",
+    "Matched",
+    "Matching",
+    "Metric",
+    "Monotone",
+    "Preset",
+    "StepsToTarget",
+    "Study",
+    "Tuning",
+    "Within",
+]
 
 PRESETS = ("smoke", "cpu", "full")
 Preset = Literal["smoke", "cpu", "full"]
@@ -33,52 +63,6 @@ class About:
     claim: str
     source: str
     time: Mapping[str, str]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Metric:
-    """The number by which arms are compared.
-
-    Attributes:
-        column: a column of ``trials.csv``, e.g. ``test_accuracy``.
-        label: how a table or an axis names it, e.g. ``test accuracy``.
-        curve: the column of ``curves.csv`` that the learning curves show.
-        higher_is_better: direction.
-        percent: printed times 100 with a per-cent sign.
-    """
-
-    column: str
-    label: str
-    curve: str
-    higher_is_better: bool
-    percent: bool = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Better:
-    """The claim that one arm is better than another on the study's metric.
-
-    It is supported when the whole confidence interval of the paired difference lies beyond
-    ``margin`` in the better direction and the corrected test agrees; refuted when the whole
-    interval lies on the other side of ``margin`` (or a stated condition does not hold); otherwise
-    inconclusive.
-
-    Attributes:
-        statement: the claim in words that a reader understands.
-        source: where it was published.
-        arm: the arm said to be better.
-        than: the arm it is compared with.
-        margin: by at least how much, in the metric's own units, in the better direction.
-        parameters_at_most: the claim also says that ``arm`` has at most this fraction of the
-            parameters of ``than``; None where it says nothing of them.
-    """
-
-    statement: str
-    source: str
-    arm: str
-    than: str
-    margin: float = 0.0
-    parameters_at_most: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,6 +106,29 @@ class Matching:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Matched:
+    """What was solved for one arm.
+
+    Attributes:
+        arm: its name.
+        path: the field.
+        value: what it became.
+        equal: what was to be equal.
+        ratio: the arm's over the baseline's, after matching.
+    """
+
+    arm: str
+    path: str
+    value: int
+    equal: str
+    ratio: float
+
+    def __str__(self) -> str:
+        """In words."""
+        return f"{self.arm}: {self.path}={self.value} gives {self.ratio:.3g} times the baseline's {self.equal}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Study:
     """What ``--experiment`` names, resolved for one preset.
 
@@ -141,6 +148,8 @@ class Study:
         tuning: what is tuned for each arm first; None for nothing.
         matching: which arms are made equal to the baseline in size or cost; None for none.
         test: the paired two-sided test behind the p-values.
+        again: name of the arm that is the baseline once more, under other seeds; None for none.
+        sources: the sources of chance that the arms let vary one at a time; empty for another kind of study.
         equivalence_margin: two arms whose metrics differ by less than this count as equal, in the metric's
             own units; None where nothing is said.
     """
@@ -153,13 +162,15 @@ class Study:
     arms: Mapping[str, Mapping[str, Any]]
     seeds: int
     metric: Metric
-    claims: tuple[Better, ...]
+    claims: tuple[Claim, ...]
     notes: tuple[str, ...] = ()
     factors: tuple[str, ...] = ()
     tuning: Tuning | None = None
     matching: Matching | None = None
     test: Literal["sign_flip", "wilcoxon"] = "sign_flip"
     equivalence_margin: float | None = None
+    again: str | None = None
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that names refer to arms that exist and that there is something to run."""
@@ -168,6 +179,6 @@ class Study:
         if self.baseline_name in self.arms:
             raise BadInput(f"arm {self.baseline_name!r} has the baseline's name")
         for claim in self.claims:
-            for arm in (claim.arm, claim.than):
+            for arm in claim.arms:
                 if arm not in (self.baseline_name, *self.arms):
                     raise BadInput(f"study {self.name}: a claim names the arm {arm!r}, which does not exist")

@@ -155,7 +155,7 @@ def describe(annotation: Any) -> str:
 
 
 def coerce(value: Any, annotation: Any) -> Any:
-    """``value`` as the annotated type: an int becomes a float, a list a tuple; nothing else changes.
+    """``value`` as the annotated type: an int becomes a float, a list a tuple, -0.0 is 0.0; nothing else changes.
 
     Raises:
         TypeError: the value is not of that type.
@@ -180,7 +180,7 @@ def coerce(value: Any, annotation: Any) -> Any:
     elif annotation is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
             try:
-                return float(value)
+                return float(value) + 0.0  # -0.0 would be equal to 0.0 and yet written otherwise
             except OverflowError:
                 raise TypeError(value) from None
     elif annotation is int:
@@ -189,6 +189,24 @@ def coerce(value: Any, annotation: Any) -> Any:
     elif isinstance(annotation, type) and isinstance(value, annotation):
         return value
     raise TypeError(value)
+
+
+def admitted(field: Field, value: Any) -> Any:
+    """``value`` as the field's type, once it is sure that it is one of the field's values.
+
+    Raises:
+        BadInput: it is of another type, or out of range.
+    """
+    try:
+        value = coerce(value, field.annotation)
+    except TypeError:
+        raise BadInput(f"{field.name}={value!r} must be {describe(field.annotation)}") from None
+    for item in value if isinstance(value, tuple) else (value,):
+        is_number = isinstance(item, int | float) and not isinstance(item, bool)
+        complaint = field.kind.complaint(item) if is_number and field.kind is not None else None
+        if complaint:
+            raise BadInput(f"{field.name}={item!r} {complaint}")
+    return value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,19 +220,7 @@ class Configuration:
     def __post_init__(self) -> None:
         """Check type and range of every field, then what :meth:`validate` checks across fields."""
         for field in fields(type(self)).values():
-            value = getattr(self, field.name)
-            try:
-                value = coerce(value, field.annotation)
-            except TypeError:
-                raise BadInput(f"{field.name}={value!r} must be {describe(field.annotation)}") from None
-            object.__setattr__(self, field.name, value)
-            if field.kind is None:
-                continue
-            for item in value if isinstance(value, tuple) else (value,):
-                is_number = isinstance(item, int | float) and not isinstance(item, bool)
-                complaint = field.kind.complaint(item) if is_number else None
-                if complaint:
-                    raise BadInput(f"{field.name}={item!r} {complaint}")
+            object.__setattr__(self, field.name, admitted(field, getattr(self, field.name)))
         self.validate()
 
     def validate(self) -> None:

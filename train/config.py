@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from models.base import BadInput, Configuration, Field, Static, Traced, describe, fields, plugin, plugin_names, unknown
-from train.sections import Augmentation, Diagnostics, Execution, Groups, Initialisation, Regularisation, Training
+from train.sections import Augmentation, Diagnostics, Execution, Groups, Initialisation, Regularisation, Seeds, Training
 
 SECTIONS = {
     "data": ("train.data", "data set"),
@@ -42,6 +42,7 @@ class Config(Configuration):
     groups: Groups = dataclasses.field(default_factory=Groups)
     diagnostics: Diagnostics = dataclasses.field(default_factory=Diagnostics)
     execution: Execution = dataclasses.field(default_factory=Execution)
+    seeds: Seeds = dataclasses.field(default_factory=Seeds)
 
     def validate(self) -> None:
         """Sections fit each other: schedule and training, optimizer and what is wrapped around it."""
@@ -83,16 +84,25 @@ class Trial:
         seed: root of all its random streams (initial weights, data order, dropout). Trials of
             equal seed are paired: they see the same data in the same order.
         config: everything else.
+        number: which of its arm's tuning trials it is; None for a trial that is reported.
     """
 
     arm: str
     seed: int
     config: Config
+    number: int | None = None
 
     @property
     def id(self) -> str:
         """The name of the trial in records and folders."""
-        return f"{self.arm}-s{self.seed}"
+        which = "" if self.number is None else f"-t{self.number}"
+        return f"{self.arm}{which}-s{self.seed}"
+
+    def root(self, stream: Literal["init", "order", "noise"]) -> int:
+        """Where the trial's random streams of this kind begin."""
+        seeds = self.config.seeds
+        own = getattr(seeds, stream)
+        return (self.seed + seeds.offset) % 2**32 if own is None else own
 
 
 class Leaf(NamedTuple):
@@ -195,12 +205,13 @@ def parse(text: str, annotation: Any) -> Any:
     return annotation(text)
 
 
-def parse_overrides(config: Config, overrides: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def parse_overrides(config: Config, overrides: Sequence[tuple[str, str]], *, flag: str = "--config.") -> dict[str, Any]:
     """Typed values for overrides given as text, each by the field that it names.
 
     Args:
         config: the configuration that they are to change.
         overrides: pairs of path and text, as on the command line.
+        flag: what stands before the path there, for messages.
 
     Raises:
         BadInput: unknown path, given twice, not of the field's type, or out of range.
@@ -212,12 +223,12 @@ def parse_overrides(config: Config, overrides: Sequence[tuple[str, str]]) -> dic
         if path not in known:
             raise unknown("configuration path", path, known)
         if path in changes:
-            raise BadInput(f"--config.{path} is given twice")
+            raise BadInput(f"{flag}{path} is given twice")
         annotation = known[path].field.annotation
         try:
             changes[path] = parse(text, annotation)
         except (ValueError, KeyError):
-            raise BadInput(f"--config.{path}={text!r} must be {describe(annotation)}") from None
+            raise BadInput(f"{flag}{path}={text!r} must be {describe(annotation)}") from None
         if path.endswith(".name") and changes[path] != known[path].value:
             section = path.removesuffix(".name")
             sections[section] = _section_default(section, changes[path])

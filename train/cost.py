@@ -13,7 +13,7 @@ from train import diagnostics, full_batch
 from train.config import Config, leaves, program_key, traced_paths
 from train.data.task import Batch, BucketedSampler, Task
 from train.parameters import decay_mask, path_name
-from train.step import make_step, step_keys
+from train.step import State, Step, make_step, step_keys
 
 
 class Cost(NamedTuple):
@@ -53,7 +53,26 @@ def cost(config: Config, task: Task) -> Cost:
     return known[key]
 
 
-def _find(config: Config, task: Task) -> Cost:
+def parameter_count(config: Config, task: Task) -> int:
+    """Number of trained values: :func:`cost` without the operations, which take longer to count.
+
+    Raises:
+        BadInput: the model cannot treat the task, or the batch does not fit the data.
+    """
+    return sum(leaf.size for leaf in jax.tree.leaves(_outline(config, task).state.params))
+
+
+class _Outline(NamedTuple):
+    """A trial by its shapes alone."""
+
+    task: Task
+    step: Step
+    hyperparameters: Mapping[str, Mapping[str, Any]]
+    batch: Batch
+    state: State
+
+
+def _outline(config: Config, task: Task) -> _Outline:
     task, size = full_batch.resolve(config, task)
     task.sampler.check(task.train.arrays, batch_size=size)
     diagnostics.check(config, size)
@@ -65,8 +84,14 @@ def _find(config: Config, task: Task) -> Cost:
         hyperparameters.setdefault(section, {})[name] = jax.ShapeDtypeStruct(shape, jnp.float32)
     indices = jax.ShapeDtypeStruct((size,), jnp.int32)
     batch = jax.eval_shape(task.sampler.gather, dict(task.train.arrays), indices)  # which loads nothing
-    seed, number = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((), jnp.int32)
+    seed = jax.ShapeDtypeStruct((), jnp.uint32)
     state = jax.eval_shape(step.init, seed, hyperparameters, batch, dict(task.initial))
+    return _Outline(task, step, hyperparameters, batch, state)
+
+
+def _find(config: Config, task: Task) -> Cost:
+    task, step, hyperparameters, batch, state = _outline(config, task)
+    seed, number = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((), jnp.int32)
     keys = jax.eval_shape(step_keys, seed, hyperparameters, number)
     operations = sum(
         share * flops.count(step.train, state, hyperparameters, each, keys, number)

@@ -25,13 +25,17 @@ class Lanes(NamedTuple):
     """What distinguishes the lanes of a population; every array has the lanes as its first axis.
 
     Attributes:
-        seed: uint32, root of the lane's random streams.
+        seed: uint32, root of the streams of the initial weights.
+        order: uint32, root of the stream of the data's order.
+        noise: uint32, root of the streams that a train step draws from.
         hyperparameters: the traced values, by section and field.
-        padding: true for a lane that only fills up the devices and takes no step.
-        stream: int32, which of the population's different seeds this is: lanes of equal seed share their batches.
+        padding: true for a lane that takes no step: it only fills up the devices, or was pruned.
+        stream: int32, which of the population's different orders this is: lanes of equal order share their batches.
     """
 
     seed: Any
+    order: Any
+    noise: Any
     hyperparameters: Hyperparameters
     padding: Any
     stream: Any
@@ -52,18 +56,20 @@ def stack(trials: Sequence[Trial], traced: Sequence[str], devices: int) -> Lanes
         section, _, name = path.partition(".")
         values = [dict(leaves(trial.config))[path].value for trial in members]
         hyperparameters.setdefault(section, {})[name] = np.asarray(values, np.float32)
-    streams = seeds(trials)
+    streams = orders(trials)
     return Lanes(
-        seed=np.asarray([trial.seed for trial in members], np.uint32),
+        seed=np.asarray([trial.root("init") for trial in members], np.uint32),
+        order=np.asarray([trial.root("order") for trial in members], np.uint32),
+        noise=np.asarray([trial.root("noise") for trial in members], np.uint32),
         hyperparameters=hyperparameters,
         padding=np.arange(padded) >= len(trials),
-        stream=np.asarray([streams.index(trial.seed) for trial in members], np.int32),
+        stream=np.asarray([streams.index(trial.root("order")) for trial in members], np.int32),
     )
 
 
-def seeds(trials: Sequence[Trial]) -> tuple[int, ...]:
-    """The different seeds, each once."""
-    return tuple(dict.fromkeys(trial.seed for trial in trials))
+def orders(trials: Sequence[Trial]) -> tuple[int, ...]:
+    """Where the different orders of the data begin, each once."""
+    return tuple(dict.fromkeys(trial.root("order") for trial in trials))
 
 
 class Evaluation(NamedTuple):
@@ -175,8 +181,8 @@ class LaneFunctions:
     ) -> Evaluation:
         """The sums with those of the batches ``start`` to ``stop - 1`` added, each of ``size`` items.
 
-        Where ``skips``, a lane that has diverged or stopped early adds none unless ``finished`` is true, so that it
-        costs nothing. Lanes that march in step would gain nothing by it.
+        Where ``skips``, a lane that has diverged, stopped early or was pruned adds none unless ``finished`` is
+        true, so that it costs nothing. Lanes that march in step would gain nothing by it.
         """
 
         def body(index: Any, totals: dict[str, Total]) -> dict[str, Total]:
@@ -185,7 +191,7 @@ class LaneFunctions:
 
         totals = {name: Total(value, rests[name]) for name, value in sums.items()}
         if skips:
-            stop = jnp.where(finished | is_active(state), stop, start)
+            stop = jnp.where(finished | (is_active(state) & ~lane.padding), stop, start)
         totals = jax.lax.fori_loop(start, stop, body, totals)
         # "+ 0": a plain copy would alias the state, whose buffers the next call donates.
         return Evaluation(
@@ -200,7 +206,7 @@ class LaneFunctions:
         _, batch, bucket = self._draw(self._order(lane, source, step), lane, source, step)
 
         def measure(batch: Batch) -> dict[str, Any]:
-            keys = step_keys(lane.seed, lane.hyperparameters, step)
+            keys = step_keys(lane.noise, lane.hyperparameters, step)
             return self.diagnosis(state, lane.hyperparameters, batch, keys, lane.seed, step)
 
         return self._at_width(measure, batch, bucket)
@@ -236,7 +242,7 @@ class LaneFunctions:
         following, batch, bucket = self._draw(order, lane, source, step)
 
         def train(batch: Batch) -> State:
-            keys = step_keys(lane.seed, lane.hyperparameters, step)
+            keys = step_keys(lane.noise, lane.hyperparameters, step)
             return self.step.train(state, lane.hyperparameters, batch, keys, step)
 
         return self._at_width(train, batch, bucket), following
@@ -266,7 +272,7 @@ class LaneFunctions:
 
 
 def _order_key(lane: Lanes) -> Any:
-    return randomness.stream(randomness.root(lane.seed), "order")
+    return randomness.stream(randomness.root(lane.order), "order")
 
 
 def _rows(chunk: Chunk, stream: Any, batch: Any) -> Any:

@@ -21,10 +21,14 @@ class DoesNotFit(MemoryError):
 
 
 def group(trials: Sequence[Trial]) -> list[tuple[Trial, ...]]:
-    """Trials by population, in order of first appearance; at most ``max_lanes`` in each."""
-    groups: dict[str, list[Trial]] = {}
+    """Trials by population, in order of first appearance; at most ``max_lanes`` in each.
+
+    Those of one population share their program and their data.
+    """
+    groups: dict[tuple, list[Trial]] = {}
     for trial in trials:
-        groups.setdefault(program_key(trial.config), []).append(trial)
+        division = trial.seed if trial.config.seeds.split == "seed" else None
+        groups.setdefault((program_key(trial.config), division), []).append(trial)
     result = []
     for members in groups.values():
         size = members[0].config.execution.max_lanes

@@ -25,9 +25,10 @@ from jaxtyping import Int
 from models.layers import engines
 from train import augmentation, devices, diagnostics, full_batch, packing
 from train.config import Trial, digest
+from train.data.division import divided
 from train.data.task import Arrays, Task
 from train.feed import Chunk
-from train.lane import Evaluation, LaneFunctions, seeds, stack
+from train.lane import Evaluation, LaneFunctions, orders, stack
 from train.splits import Splits
 from train.step import State, make_step
 
@@ -55,6 +56,8 @@ class Population:
     def __init__(self, trials: Sequence[Trial], traced: Sequence[str], task: Task, strategy: str | None = None) -> None:
         self.trials = tuple(trials)
         self.config = trials[0].config
+        if self.config.seeds.split == "seed":
+            task = divided(task, trials[0].seed)
         self.task, batch_size = full_batch.resolve(self.config, task)
         self.task.sampler.check(task.train.arrays, batch_size=batch_size)
         for trial in trials:  # make_step sees the first alone
@@ -80,7 +83,7 @@ class Population:
         self.lanes = jax.device_put(stack(trials, traced, count), self._split)
         self._slots: Any = None
         self._sums: dict[str, Any] | None = None
-        self.splits = Splits(self.task, self.config, self._whole, seeds=seeds(self.trials), batch_size=batch_size)
+        self.splits = Splits(self.task, self.config, self._whole, seeds=orders(self.trials), batch_size=batch_size)
         self._initial = jax.device_put(dict(task.initial), self._whole)
 
     @property
@@ -133,7 +136,7 @@ class Population:
         rounding of a batched program of another size.
 
         Args:
-            finished: for each trial, whether it has diverged or stopped early.
+            finished: for each trial, whether it has diverged, has stopped early or was pruned.
 
         Returns:
             whether anything changed.
@@ -148,6 +151,15 @@ class Population:
         self._slots = jax.device_put(np.asarray(after, np.int32), self._split)
         self._advance(self._states_shape(), self.splits.training_shape(), 0, 0)
         return True
+
+    def retire(self, ended: Sequence[bool]) -> None:
+        """Let the trials that were pruned take no more steps; their states stay as they are.
+
+        Args:
+            ended: for each trial, whether it was pruned, now or before.
+        """
+        padding = np.asarray([*ended, *[True] * (len(self.lanes.seed) - len(ended))])
+        self.lanes = self.lanes._replace(padding=jax.device_put(padding, self._split))
 
     def evaluate(self, states: State, split: str, arrays: Arrays, *, finished: bool = True) -> Evaluation:
         """Sums of the objective's measures over a whole split, and the lanes' health.

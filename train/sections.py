@@ -316,3 +316,31 @@ class Execution(Configuration):
     keep_best: Annotated[int, Static(ge=0)] = 0
     stream_above_gib: Annotated[float, Static(ge=0)] = 1.0
     input_workers: Annotated[int, Static(ge=0)] = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Seeds(Configuration):
+    """Where a trial's random streams begin.
+
+    By default all begin at the trial's seed, so that trials of equal seed are paired: equal data order and, where the
+    shapes allow, equal initial weights. Holding all but one stream fixed shows how much that one contributes to the
+    spread of results (Bouthillier et al. 2021, "Accounting for variance in machine learning benchmarks").
+
+    Attributes:
+        offset: added to the trial's seed: the same experiment once more, with other chances.
+        init: where the initial weights begin; None for the trial's seed.
+        order: the same for the order of the data.
+        noise: the same for all that is drawn while training: dropout, stochastic depth, augmentation, noise.
+        split: ``own`` is the division of the data set; ``seed`` pools training and validation examples and divides
+            them anew, in parts of the same sizes, by the trial's seed. The test split stays as it is.
+    """
+
+    offset: Annotated[int, Traced(ge=0, lt=2**32)] = 0
+    init: Annotated[int | None, Traced(ge=0, lt=2**32)] = None
+    order: Annotated[int | None, Traced(ge=0, lt=2**32)] = None
+    noise: Annotated[int | None, Traced(ge=0, lt=2**32)] = None
+    split: Annotated[Literal["own", "seed"], Static()] = "own"
+
+    def idle(self) -> Set[str]:
+        """All of them: seeds enter a program as whole numbers, not as hyperparameters."""
+        return {"offset", "init", "order", "noise"}

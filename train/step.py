@@ -91,7 +91,7 @@ def step_keys(seed: Any, hyperparameters: Hyperparameters, step: Any) -> dict[st
     """The keys that the train step needs: each of a stream of its own, by the stream's name.
 
     Args:
-        seed: of the trial.
+        seed: where the trial's noise begins.
         hyperparameters: traced values by section and field; what is absent is off.
         step: the training step.
     """

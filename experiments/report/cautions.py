@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from experiments.claims import SMOKE
 from experiments.formatting import count, listed
 from experiments.report.rows import Row
 from experiments.statistics import LEVEL
 from experiments.study import Study
+from experiments.verdicts import SMOKE
 
 _UNMIXED = {"code_version": "code versions", "device": "devices", "strategy": "execution strategies"}
 

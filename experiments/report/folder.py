@@ -1,19 +1,26 @@
 """The report's folder, replaced as a whole: an interrupted report leaves the old one."""
 
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from experiments.report import latex, table
-from experiments.report.page import page
+from experiments.registration import Registration
+from experiments.report import latex, table, tuned
+from experiments.report.page import Picture, page
 from experiments.report.summary import Summary, summarise
 from experiments.report.verdict import verdict_json
 from experiments.study import Study
 
+if TYPE_CHECKING:
+    from experiments.report.gallery import Drawn
+
 NAME = "report"
-# Beside the report and of fixed names, so that the next run finds what a kill left behind.
-_NEW, _OLD = ".report.new", ".report.old"
+
+LARGEST_SVG = 250_000
+"""Bytes above which the page takes a PNG file, so that it stays small."""
 
 
 def write(
@@ -24,6 +31,7 @@ def write(
     *,
     command: str,
     untrained: pd.DataFrame | None = None,
+    registration: Registration | None = None,
 ) -> Summary:
     """Write ``directory/report`` and return what it says.
 
@@ -37,18 +45,34 @@ def write(
         curves: ``curves.csv``, a row a trial and evaluation.
         command: the command line that makes the report again.
         untrained: a row for each arm and each prediction without training that its data have; None for none.
+        registration: what was registered before the first step; None where that is not known.
 
     Raises:
-        BadInput: the metric is no column of ``trials``.
+        BadInput: the metric is no column of ``trials``, or the records of tuning are damaged.
     """
-    summary = summarise(study, trials, command=command, untrained=untrained)
-    report, new, old = directory / NAME, directory / _NEW, directory / _OLD
+    summary = summarise(
+        study,
+        trials,
+        command=command,
+        untrained=untrained,
+        tuned=tuned.read(directory),
+        registration=registration,
+        curves=curves,
+    )
+    replace(directory / NAME, lambda folder: _fill(folder, summary, curves))
+    return summary
+
+
+def replace(report: Path, fill: Callable[[Path], None]) -> None:
+    """Put a folder in the place of an old one, which stays whole until the new one is."""
+    new, old = (report.with_name(f".{report.name}.{which}") for which in ("new", "old"))
     if old.exists() and not report.exists():
         old.rename(report)
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
-        _fill(new, summary, curves)
+        new.mkdir(parents=True)
+        fill(new)
         if report.exists():
             report.rename(old)
         new.rename(report)
@@ -57,26 +81,34 @@ def write(
             old.rename(report)
         for leftover in (new, old):
             shutil.rmtree(leftover, ignore_errors=True)
-    return summary
+
+
+def save(folder: Path, drawn: "Iterable[Drawn]") -> list[Picture]:
+    """Write each figure as PNG, PDF and SVG; return the pictures for the page."""
+    from experiments.report import drawing
+
+    folder.mkdir()
+    pictures = []
+    with drawing.style():
+        for each in drawn:
+            for kind in ("png", "pdf", "svg"):
+                (folder / f"{each.name}.{kind}").write_bytes(drawing.render(each.figure, kind))
+            # Hundreds of markers make an SVG file larger than the picture of them.
+            content = (folder / f"{each.name}.svg").read_bytes()
+            kind = "svg+xml" if len(content) <= LARGEST_SVG else "png"
+            content = content if kind == "svg+xml" else (folder / f"{each.name}.png").read_bytes()
+            pictures.append(Picture(each.name, kind, content, each.caption, each.description, wide=each.wide))
+    return pictures
 
 
 def _fill(folder: Path, summary: Summary, curves: pd.DataFrame) -> None:
     """Write every file of the report."""
     # Matplotlib takes most of a second to import; reading a report's numbers should not.
-    from experiments.report import drawing, figures
+    from experiments.report import gallery
 
-    (folder / "figures").mkdir(parents=True)
-    images = {}
-    with drawing.style():
-        for name, figure in {
-            "learning_curves": figures.learning_curves(summary, curves),
-            "metric_by_parameters": figures.metric_by_parameters(summary),
-        }.items():
-            for kind in ("png", "pdf"):
-                (folder / "figures" / f"{name}.{kind}").write_bytes(drawing.render(figure, kind))
-            images[name] = drawing.render(figure, "svg")
+    pictures = save(folder / "figures", gallery.gallery(summary, curves))
     texts = {
-        "index.html": page(summary, images),
+        "index.html": page(summary, pictures, curves),
         "table.md": table.markdown(summary),
         "table.tex": latex.latex(summary),
         "table.csv": table.csv(summary),

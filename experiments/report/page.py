@@ -1,22 +1,67 @@
 """``index.html``: the whole report on one page that needs no network."""
 
 import base64
-from collections.abc import Mapping
+import hashlib
+import math
+from collections.abc import Sequence
+from importlib import resources
+from typing import Literal, NamedTuple
 
 import jinja2
+import pandas as pd
+from markupsafe import Markup
 
 from experiments import formatting
-from experiments.report.cells import cells, headings, legend, untrained_cells
+from experiments.report.cells import Cell, cells, headings, untrained_cells
+from experiments.report.legend import legend, origins
+from experiments.report.page_data import page_data
 from experiments.report.summary import Summary
 
 
-def page(summary: Summary, images: Mapping[str, bytes]) -> str:
+class Picture(NamedTuple):
+    """A figure as the page shows it: its file, what it is, what it says to who does not see it, its width."""
+
+    name: str
+    kind: Literal["svg+xml", "png"]
+    content: bytes
+    caption: str
+    description: str
+    wide: bool = False
+
+    @property
+    def source(self) -> str:
+        """The file as an address that needs no network."""
+        return f"data:image/{self.kind};base64," + base64.b64encode(self.content).decode()
+
+
+def page(summary: Summary, pictures: Sequence[Picture], curves: pd.DataFrame) -> str:
     """The page's HTML.
 
     Args:
         summary: the study's result.
-        images: the figures by name, as SVG files; they are inlined.
+        pictures: the figures; they are inlined.
+        curves: ``curves.csv``, a row a trial and evaluation.
     """
+    study = summary.study
+    return render(
+        "page.html",
+        scripts=("page.js", "curves.js"),
+        summary=summary,
+        study=study,
+        headings=tuple(zip(headings(summary), origins(summary), strict=True)),
+        lines=[("better" if row.bold else "", row.arm, cells(row, study)) for row in summary.rows]
+        + [("untrained", "", untrained_cells(row, study)) for row in summary.untrained],
+        sort_value=_sort_value,
+        legend=legend(summary),
+        seeds=_seeds(summary),
+        figures=pictures,
+        data=Markup(page_data(summary, curves)),  # its own text lets no tag begin
+        changes={arm: [f"{path} = {value!r}" for path, value in delta.items()] for arm, delta in study.arms.items()},
+    )
+
+
+def render(template: str, *, scripts: Sequence[str], **values: object) -> str:
+    """A page of this folder with its style and scripts inside; nothing else may run or be fetched."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("experiments.report", "."),
         autoescape=True,
@@ -24,18 +69,28 @@ def page(summary: Summary, images: Mapping[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    study = summary.study
-    return environment.get_template("page.html").render(
-        summary=summary,
-        study=study,
-        headings=headings(summary),
-        lines=[("better" if row.bold else "", cells(row, study.metric)) for row in summary.rows]
-        + [("untrained", untrained_cells(row, study.metric)) for row in summary.untrained],
-        legend=legend(summary),
-        seeds=_seeds(summary),
-        figures=_figures(summary, images),
-        changes={arm: [f"{path} = {value!r}" for path, value in delta.items()] for arm, delta in study.arms.items()},
+    folder = resources.files("experiments.report")
+    style = "\n" + (folder / "page.css").read_text(encoding="utf-8")
+    programs = ["\n" + (folder / name).read_text(encoding="utf-8") for name in scripts]
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_allowed(style)}; "
+        f"script-src {' '.join(map(_allowed, programs))}; base-uri 'none'; form-action 'none'"
     )
+    return environment.get_template(template).render(
+        **values, style=Markup(style), programs=[Markup(program) for program in programs], policy=policy
+    )
+
+
+def _allowed(text: str) -> str:
+    """The hash by which a browser knows the one script or style that may run."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _sort_value(cell: Cell) -> str:
+    """By what a cell is sorted; empty where it has nothing to sort by."""
+    if cell.value is None or (isinstance(cell.value, float) and not math.isfinite(cell.value)):
+        return ""
+    return str(cell.value)
 
 
 def _seeds(summary: Summary) -> list[tuple[int, list[str]]]:
@@ -50,31 +105,4 @@ def _seeds(summary: Summary) -> list[tuple[int, list[str]]]:
             ],
         )
         for seed, values in summary.values.iterrows()
-    ]
-
-
-def _figures(summary: Summary, images: Mapping[str, bytes]) -> list[dict[str, str]]:
-    """Source, caption and description of each image."""
-    metric = summary.study.metric
-    means = "; ".join(f"{row.arm} {formatting.metric_number(row.metric.mean, metric)}" for row in summary.rows)
-    unit = " %" if metric.percent else ""
-    captions = {
-        "learning_curves": f"Learning curves: {metric.curve.replace('_', ' ')} against the training step. Lines are "
-        "means over the seeds that are still finite, bands their 95% intervals. The vertical axis is fitted "
-        "to the last nine tenths of the steps.",
-        "metric_by_parameters": f"{metric.label[0].upper()}{metric.label[1:]} against the number of parameters. Small "
-        "dots are seeds, large markers means with their 95% intervals.",
-    }
-    descriptions = {
-        "learning_curves": f"Line chart, a line for each arm. Final {metric.label}{unit}: {means}.",
-        "metric_by_parameters": f"Scatter chart, a point for each arm. Mean {metric.label}{unit}: {means}.",
-    }
-    return [
-        {
-            "name": name,
-            "source": "data:image/svg+xml;base64," + base64.b64encode(image).decode(),
-            "caption": captions[name],
-            "description": descriptions[name],
-        }
-        for name, image in images.items()
     ]

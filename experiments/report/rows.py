@@ -25,6 +25,8 @@ class Row:
         parameters: number of trained parameters; NaN where not recorded.
         flops_per_step: floating-point operations of one training step of one trial.
         train_seconds: spread of the device seconds that a finished trial took.
+        exploratory: whether it came after the study was registered.
+        edges: tuned paths whose winning value is at the edge of its space.
     """
 
     arm: str
@@ -36,6 +38,8 @@ class Row:
     parameters: float
     flops_per_step: float
     train_seconds: Spread
+    exploratory: bool = False
+    edges: tuple[str, ...] = ()
 
     @property
     def bold(self) -> bool:

@@ -1,14 +1,17 @@
 """``verdict.json``: the verdict and every number of the table, for programs."""
 
+import dataclasses
 import json
 import math
 from typing import Any
 
-from experiments.claims import Verdict
 from experiments.comparisons import Comparison
+from experiments.report.legend import TESTS
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
-from experiments.statistics import CONFIDENCE, LEVEL, Spread
+from experiments.report.tuned import Tuned
+from experiments.statistics import CONFIDENCE, LEVEL, Equivalence, Spread
+from experiments.verdicts import Verdict
 
 
 def verdict_json(summary: Summary) -> str:
@@ -28,9 +31,12 @@ def verdict_json(summary: Summary) -> str:
         "seeds": study.seeds,
         "confidence": CONFIDENCE,
         "level": LEVEL,
-        "test": "two-sided paired sign-flip permutation test, Holm correction",
+        "test": f"two-sided paired {TESTS[study.test]} test, Holm correction",
         "comparisons": summary.family,
-        "claims": [_claim(verdict) for verdict in summary.verdicts],
+        "registration": None if summary.registration is None else dataclasses.asdict(summary.registration),
+        "exploratory_seeds": list(summary.exploratory_seeds),
+        "tuning": None if summary.tuned is None else _tuning(summary.tuned),
+        "claims": [_claim(verdict, summary) for verdict in summary.verdicts],
         "arms": [_arm(row) for row in summary.rows],
         "untrained": [{"name": row.name, "arms": list(row.arms), "value": row.value} for row in summary.untrained],
         "failures": [vars(failure) for failure in summary.failures],
@@ -41,23 +47,22 @@ def verdict_json(summary: Summary) -> str:
     return json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _claim(verdict: Verdict) -> dict[str, Any]:
-    claim = verdict.claim
+def _claim(verdict: Verdict, summary: Summary) -> dict[str, Any]:
     return {
+        "kind": type(verdict.claim).__name__,
         "statement": verdict.statement,
         "source": verdict.source,
         "outcome": verdict.outcome,
+        "exploratory": summary.is_exploratory(verdict),
+        "quantity": verdict.quantity,
         "estimate": verdict.estimate,
         "interval": list(verdict.interval),
         "p_value": verdict.p_value,
         "n": verdict.n,
         "explanation": verdict.explanation,
-        "arm": claim.arm,
-        "than": claim.than,
-        "margin": claim.margin,
-        "parameters_at_most": claim.parameters_at_most,
-        "parameter_ratio": verdict.parameter_ratio,
-        "comparison": _comparison(verdict.comparison),
+        **{name: value for name, value in vars(verdict.claim).items() if name not in ("statement", "source", "metric")},
+        **verdict.details,
+        "comparison": None if verdict.comparison is None else _comparison(verdict.comparison),
     }
 
 
@@ -68,6 +73,8 @@ def _arm(row: Row) -> dict[str, Any]:
         "diverged": row.diverged,
         "crashed": row.crashed,
         "missing": row.missing,
+        "exploratory": row.exploratory,
+        "tuned_at_edge": list(row.edges),
         "comparison": None if row.comparison is None else _comparison(row.comparison),
         "better": row.bold,
         "parameters": int(row.parameters) if math.isfinite(row.parameters) else None,
@@ -80,6 +87,8 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     return {
         "than": comparison.than,
         "difference": _spread(comparison.difference),
+        "effect": {"value": comparison.effect.value, "interval": list(comparison.effect.interval)},
+        "test": comparison.test,
         "p_value_uncorrected": comparison.raw_p_value,
         "p_value": comparison.p_value,
         "smallest_p_value": comparison.smallest_p_value,
@@ -87,6 +96,28 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "too_few": comparison.too_few or None,
         "p_better": comparison.superiority.probability,
         "p_better_interval": list(comparison.superiority.interval),
+        "seeds_needed": comparison.seeds_needed,
+        "equivalence": None if comparison.equivalence is None else _equivalence(comparison.equivalence),
+    }
+
+
+def _equivalence(equivalence: Equivalence) -> dict[str, Any]:
+    return {
+        "margin": equivalence.margin,
+        "p_value": equivalence.p_value,
+        "interval": list(equivalence.interval),
+        "equivalent": equivalence.equivalent,
+    }
+
+
+def _tuning(tuned: Tuned) -> dict[str, Any]:
+    return {
+        "column": tuned.column,
+        "search": tuned.search,
+        "pruning": tuned.pruning,
+        "steps": tuned.steps,
+        "seeds": tuned.seeds,
+        "arms": {arm: dataclasses.asdict(winner) for arm, winner in tuned.winners.items()},
     }
 
 
@@ -106,6 +137,6 @@ def _finite(value: Any) -> Any:
     """The same document with null for every number that is not finite, which JSON cannot hold."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -84,7 +84,7 @@ def records_of(study: Study, *, effects=None, noise=0.004, lost=()) -> tuple[pd.
                     "flops_per_step": flops,
                     "train_seconds": seconds + generator.normal(0, 0.1),
                     study.metric.column: final if status == "ok" else None,
-                    "config": json.dumps({"model": {"name": arm}, "seed": seed}),
+                    "config": json.dumps({"model": {"name": arm}}),
                     "config_hash": f"{arm}{seed}",
                     "code_version": "0f3c9a1",
                     "code_dirty": False,

@@ -25,10 +25,11 @@ FILES = {
     "table.tex",
     "table.csv",
     "verdict.json",
-    "figures/learning_curves.png",
-    "figures/learning_curves.pdf",
-    "figures/metric_by_parameters.png",
-    "figures/metric_by_parameters.pdf",
+    *(
+        f"figures/{name}.{kind}"
+        for name in ("learning_curves", "metric_by_parameters", "fronts")
+        for kind in ("png", "pdf", "svg")
+    ),
 }
 BITS = Metric(column="test_bits", label="bits per character", curve="validation_bits", higher_is_better=False)
 
@@ -144,6 +145,7 @@ def test_verdict_json_is_strict_and_complete(summary):
     assert document["command"] == COMMAND
     assert document["provenance"]["code_version"] == ["0f3c9a1"]
     claim = document["claims"][0]
+    assert (claim["kind"], claim["arm"]) == ("Better", "cnn")
     verdict = summary.verdicts[0]
     assert (claim["outcome"], claim["estimate"], claim["n"]) == ("supported", verdict.estimate, 8)
     assert claim["interval"] == list(verdict.interval)
@@ -197,7 +199,7 @@ def test_too_few_seeds_print_no_p_value(make_study, make_records):
 def test_one_seed_has_numbers_but_no_intervals(make_study, make_records, tmp_path):
     study = make_study(seeds=1)
     summary = write(tmp_path, study, *make_records(study), command=COMMAND)
-    cell = cells(summary.rows[1], study.metric)[2]
+    cell = cells(summary.rows[1], study)[2]
     assert re.fullmatch(r"\d\d\.\d\d", cell.text)
     assert cell.detail == ""
     assert json.loads((tmp_path / "report/verdict.json").read_text())["arms"][1]["metric"]["interval"] == [None, None]
@@ -227,7 +229,7 @@ def test_lower_is_better_reads_in_its_own_units(make_study, make_records):
     effects = {"mlp": 1.98, "cnn": 1.90, "lstm": 1.99, "transformer": 1.98}
     summary = summarise(study, make_records(study, effects=effects, noise=0.01)[0], command=COMMAND)
     assert summary.rows[1].bold
-    assert cells(summary.rows[1], BITS)[3].text.startswith("\N{MINUS SIGN}0.0")
+    assert cells(summary.rows[1], study)[3].text.startswith("\N{MINUS SIGN}0.0")
     assert summary.rows[1].comparison.superiority.probability == 1.0
     assert "points" not in markdown(summary)
 
@@ -251,6 +253,6 @@ def test_the_terminal_breaks_no_number(summary, width):
     assert max(map(len, lines)) <= width
     joined = "\n".join(lines)
     for row in summary.rows:
-        for cell in cells(row, summary.study.metric):
+        for cell in cells(row, summary.study):
             assert cell.text in joined
             assert cell.detail in joined

@@ -310,6 +310,8 @@ def test_the_digest_names_what_is_computed():
             "groups.learning_rates": (2.0,),
             "groups.weight_decays": (2.0,),
             "diagnostics.noise_scale_parts": 4,
+            **dict.fromkeys(("seeds.init", "seeds.order", "seeds.noise"), 3),
+            "seeds.split": "seed",
         }.get(path, _another(values(grouped)[path]))
         assert digest(replace(grouped, {path: other})) != digest(grouped), path
 

@@ -1,0 +1,94 @@
+"""Which arms are worth their cost: the metric against parameters, FLOPs and training time."""
+
+import math
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+from experiments.report.drawing import HEIGHT, WIDTH, Look, bars, blank, looks, metric_axis, say
+from experiments.report.rows import Row
+from experiments.report.summary import Summary
+
+_COSTS = {"parameters": "parameters", "flops_per_step": "FLOPs per step", "train_seconds": "training (s)"}
+
+
+def front(costs: np.ndarray, values: np.ndarray, *, higher_is_better: bool) -> np.ndarray:
+    """The places of a Pareto front, cheapest first: no other is as cheap and as good and better in one of the two.
+
+    Args:
+        costs: of each arm; NaN where not known, which is on no front.
+        values: the metric of each.
+        higher_is_better: direction of the metric.
+    """
+    scores = values if higher_is_better else -values
+    known = np.flatnonzero(np.isfinite(costs) & np.isfinite(scores))
+    found: list[int] = []
+    best = -math.inf
+    for place in sorted(known, key=lambda each: (costs[each], -scores[each])):
+        equal = bool(found) and costs[place] == costs[found[-1]] and scores[place] == best
+        if scores[place] > best or equal:
+            found.append(int(place))
+            best = float(scores[place])
+    return np.array(found, dtype=int)
+
+
+def costs_of(row: Row) -> dict[str, float]:
+    """What an arm costs, by column."""
+    return {
+        "parameters": row.parameters,
+        "flops_per_step": row.flops_per_step,
+        "train_seconds": row.train_seconds.mean,
+    }
+
+
+def fronts(summary: Summary) -> Figure:
+    """A panel for each cost: every arm's mean with its interval, those of the front joined and filled."""
+    figure, first = blank()
+    rows = [row for row in summary.rows if row.metric.n]
+    shown = [name for name in _COSTS if any(costs_of(row)[name] > 0 for row in rows)]
+    if not shown:
+        say(first, "no trial finished")
+        return figure
+    first.remove()
+    figure.set_size_inches(WIDTH * max(1, 0.72 * len(shown)), HEIGHT + 0.13 * math.ceil(len(rows) / 3))
+    styles = looks(tuple(row.arm for row in summary.rows))
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, shown, strict=True):
+        _panel(axes, summary, rows, name, styles)
+    metric_axis(panels[0], summary.study.metric, summary.study.metric.label)
+    handles, labels = panels[0].get_legend_handles_labels()
+    columns = min(len(rows), 3 * len(shown))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, columnspacing=1)
+    return figure
+
+
+def _panel(axes: Axes, summary: Summary, rows: list[Row], name: str, styles: dict[str, Look]) -> None:
+    costs = np.array([costs_of(row)[name] for row in rows])
+    values = np.array([row.metric.mean for row in rows])
+    best = front(np.where(costs > 0, costs, np.nan), values, higher_is_better=summary.study.metric.higher_is_better)
+    # Between its points a front is a step: who may pay a little more gets no more than the cheaper arm.
+    axes.step(costs[best], values[best], where="post", color="#888888", linewidth=1, zorder=1)
+    for place, row in enumerate(rows):
+        look = styles[row.arm]
+        axes.errorbar(
+            costs[place] if costs[place] > 0 else math.nan,
+            values[place],
+            yerr=bars(row.metric),
+            color=look.color,
+            marker=look.marker,
+            markersize=5,
+            markerfacecolor=look.color if place in best else "white",
+            capsize=2,
+            linewidth=1,
+            linestyle="none",
+            label=row.arm,
+        )
+    axes.set_xscale("log")
+    known = costs[costs > 0]
+    axes.set_xlim(known.min() / 1.5, known.max() * 1.5)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if known.max() < 30 * known.min() else (1,)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(_COSTS[name])

@@ -1,0 +1,248 @@
+"""What a study can claim: published statements over its arms and metrics, in a form that a program checks.
+
+Each has a source. Whether it is supported, refuted or inconclusive follows from intervals, never from point estimates
+(see ``experiments.claims``).
+"""
+
+import dataclasses
+import math
+from typing import Literal
+
+from models.base import BadInput
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metric:
+    """The number by which arms are compared.
+
+    Attributes:
+        column: a column of ``trials.csv``, e.g. ``test_accuracy``.
+        label: how a table or an axis names it, e.g. ``test accuracy``.
+        curve: the column of ``curves.csv`` that the learning curves show.
+        higher_is_better: direction.
+        percent: printed times 100 with a per-cent sign.
+    """
+
+    column: str
+    label: str
+    curve: str
+    higher_is_better: bool
+    percent: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What all claims have.
+
+    Attributes:
+        statement: the claim in words that a reader understands.
+        source: where it was published.
+        metric: what it speaks of; None for the study's metric.
+    """
+
+    statement: str
+    source: str
+    metric: Metric | None = None
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that it speaks of."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Pair(Claim):
+    """A claim on two arms, paired by seed.
+
+    Attributes:
+        arm: the first arm.
+        than: the arm it is compared with.
+    """
+
+    arm: str
+    than: str
+
+    def __post_init__(self) -> None:
+        """Two arms are needed."""
+        if self.arm == self.than:
+            raise BadInput(f"a claim compares the arm {self.arm!r} with itself")
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The two arms."""
+        return self.arm, self.than
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Better(_Pair):
+    """One arm is better than another.
+
+    It is supported when the whole confidence interval of the paired difference lies beyond
+    ``margin`` in the better direction and the corrected test agrees; refuted when the whole
+    interval lies on the other side of ``margin`` (or a stated condition does not hold); otherwise
+    inconclusive.
+
+    Attributes:
+        margin: by at least how much, in the metric's own units, in the better direction.
+        parameters_at_most: the claim also says that ``arm`` has at most this fraction of the
+            parameters of ``than``; None where it says nothing of them.
+    """
+
+    margin: float = 0.0
+    parameters_at_most: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Equivalent(_Pair):
+    """Two arms differ by less than a margin.
+
+    Supported when the whole 95% interval of the paired difference lies within ``margin`` of zero (stricter than
+    two one-sided tests at 5%, whose interval is the 90% one); refuted when it lies wholly outside.
+
+    Attributes:
+        margin: in the metric's own units.
+    """
+
+    margin: float
+
+    def __post_init__(self) -> None:
+        """A margin must leave room."""
+        super().__post_init__()
+        _check_positive("Equivalent", "margin", self.margin)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Within(Claim):
+    """The mean of an arm's metric lies in a band around a published value.
+
+    Supported when the whole 95% interval of the mean lies in the band; refuted when it lies wholly outside.
+
+    Attributes:
+        arm: its name.
+        low: lower end of the band; minus infinity for none.
+        high: upper end; infinity for none.
+    """
+
+    arm: str
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __post_init__(self) -> None:
+        """A band must have room and an end."""
+        if not self.low < self.high or (math.isinf(self.low) and math.isinf(self.high)):
+            raise BadInput(f"Within: the band from {self.low} to {self.high} must have an end, and low before high")
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arm."""
+        return (self.arm,)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Monotone(Claim):
+    """The metric rises (or falls) along arms in a stated order.
+
+    Supported when the paired trend (the slope over the arms' ranks, seed by seed) has its whole 95% interval on the
+    claimed side and no step from one arm to the next lies wholly on the other; refuted when the trend's interval, or
+    that of a step, lies wholly on the other side. The intervals of the steps are Bonferroni's, so that their number
+    does not refute by chance.
+
+    Attributes:
+        order: the arms from the first to the last.
+        direction: rising or falling metric.
+    """
+
+    order: tuple[str, ...]
+    direction: Literal["rising", "falling"]
+
+    def __post_init__(self) -> None:
+        """A trend needs three different arms."""
+        if len(set(self.order)) < 3 or len(set(self.order)) < len(self.order):
+            raise BadInput(f"Monotone: order={self.order} must name at least three arms, each once")
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms in their order."""
+        return self.order
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exponent(Claim):
+    """The metric falls as a power of a size, ``y = a x^-b``, with b in a band.
+
+    Supported when the whole 95% bootstrap interval of b lies in the band; refuted when it lies wholly outside.
+
+    Attributes:
+        sizes: each arm's size: its number of parameters, examples or operations.
+        low: least exponent of the band.
+        high: largest.
+    """
+
+    sizes: tuple[tuple[str, float], ...]
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        """A fit needs three sizes, and a band needs room."""
+        if len({size for _, size in self.sizes}) < 3 or any(size <= 0 for _, size in self.sizes):
+            raise BadInput("Exponent: sizes must give at least three arms of different sizes above zero")
+        if not self.low < self.high:
+            raise BadInput(f"Exponent: low={self.low} must be less than high={self.high}")
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that are fitted."""
+        return tuple(arm for arm, _ in self.sizes)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepsToTarget(_Pair):
+    """One arm reaches a value of the curve in at most a stated share of the steps that another takes.
+
+    Supported when the whole 95% interval of the ratio of steps lies at or below ``ratio_at_most``; refuted when it
+    lies wholly above. Runs that never arrive count as censored at their last step.
+
+    Attributes:
+        target: the value of the metric's curve, in its own units.
+        ratio_at_most: steps of ``arm`` over those of ``than``.
+    """
+
+    target: float
+    ratio_at_most: float
+
+    def __post_init__(self) -> None:
+        """A ratio is positive."""
+        super().__post_init__()
+        _check_positive("StepsToTarget", "ratio_at_most", self.ratio_at_most)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Interaction(Claim):
+    """Two changes together give more (or less) than the sum of what each gives alone.
+
+    The contrast ``(both - second) - (first - neither)`` is taken seed by seed. Supported when its whole 95% interval
+    lies on the claimed side of zero, refuted when it lies wholly on the other.
+
+    Attributes:
+        neither: the arm without the changes.
+        first: the arm with the one.
+        second: the arm with the other.
+        both: the arm with both.
+        sign: whether together they give ``more`` of what is better than the sum, or ``less``.
+    """
+
+    neither: str
+    first: str
+    second: str
+    both: str
+    sign: Literal["more", "less"]
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The four arms."""
+        return self.neither, self.first, self.second, self.both
+
+
+def _check_positive(claim: str, name: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise BadInput(f"{claim}: {name}={value} must be a number above zero")

@@ -1,0 +1,171 @@
+"""Claims that are not comparisons of two arms: outcomes from intervals, against intervals made with SciPy."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from experiments.claims import evaluate
+from experiments.study import Better, Equivalent, Exponent, Interaction, Metric, Monotone, StepsToTarget, Within
+from models.base import BadInput
+
+LOSS = Metric(column="test_loss", label="test loss", curve="validation_loss", higher_is_better=False)
+ARMS = {"a": {"x": 1}, "b": {"x": 2}, "c": {"x": 3}}
+
+
+def records(values, *, lost=()):
+    rows = [
+        {
+            "trial": f"{arm}-s{seed}",
+            "arm": arm,
+            "seed": seed,
+            "status": "diverged" if (arm, seed) in lost else "ok",
+            "test_loss": np.nan if (arm, seed) in lost else value,
+            "test_accuracy": 1 - value,
+            "parameters": 10,
+        }
+        for arm, column in values.items()
+        for seed, value in enumerate(column)
+    ]
+    return pd.DataFrame(rows)
+
+
+def verdict(make_study, claim, values, **options):
+    study = make_study(baseline_name="base", arms=ARMS, metric=LOSS, claims=(claim,), seeds=6)
+    return evaluate(study, records(values, **options))[0]
+
+
+@pytest.fixture
+def values():
+    generator = np.random.default_rng(0)
+    return {
+        arm: mean + generator.normal(0, 0.01, 6) for arm, mean in (("base", 1.0), ("a", 0.9), ("b", 0.8), ("c", 0.7))
+    }
+
+
+def t_interval(sample):
+    low, high = stats.t.interval(0.95, len(sample) - 1, sample.mean(), stats.sem(sample))
+    return low, high
+
+
+def text(**changes):
+    return {"statement": "s", "source": "t", **changes}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome"),
+    [(0.85, 0.95, "supported"), (0.95, 2.0, "refuted"), (-np.inf, 0.9, "inconclusive"), (0.5, np.inf, "supported")],
+)
+def test_within_a_band(make_study, values, low, high, outcome):
+    found = verdict(make_study, Within(arm="a", low=low, high=high, **text()), values)
+    assert found.outcome == outcome
+    # The product's interval is never shorter than Student's.
+    assert found.interval.low <= t_interval(values["a"])[0] + 1e-12
+    assert found.interval.high >= t_interval(values["a"])[1] - 1e-12
+    assert found.estimate == pytest.approx(values["a"].mean())
+
+
+@pytest.mark.parametrize(("margin", "outcome"), [(0.2, "supported"), (0.05, "refuted"), (0.1, "inconclusive")])
+def test_equivalence(make_study, values, margin, outcome):
+    values["a"] = values["base"] - 0.1 + 0.005 * np.array([-1, 1, -1, 1, -1, 1])
+    assert verdict(make_study, Equivalent(arm="a", than="base", margin=margin, **text()), values).outcome == outcome
+
+
+@pytest.mark.parametrize(("direction", "outcome"), [("falling", "supported"), ("rising", "refuted")])
+def test_monotone(make_study, values, direction, outcome):
+    claim = Monotone(order=("base", "a", "b", "c"), direction=direction, **text())
+    found = verdict(make_study, claim, values)
+    assert found.outcome == outcome
+    table = np.stack([values[arm] for arm in ("base", "a", "b", "c")], 1)
+    slopes = [np.polyfit(range(4), row, 1)[0] for row in table]
+    assert found.estimate == pytest.approx(np.mean(slopes))
+
+
+def test_one_step_against_the_trend_refutes_it(make_study, values):
+    values["b"] = values["a"] + 0.05
+    found = verdict(make_study, Monotone(order=("base", "a", "b", "c"), direction="falling", **text()), values)
+    assert found.outcome == "refuted"
+    assert "from a to b goes the other way" in found.explanation
+
+
+@pytest.mark.parametrize(("shift", "sign", "outcome"), [(-0.1, "more", "supported"), (-0.1, "less", "refuted")])
+def test_interaction(make_study, values, shift, sign, outcome):
+    generator = np.random.default_rng(1)
+    values["c"] = values["a"] + values["b"] - values["base"] + shift + generator.normal(0, 0.01, 6)
+    claim = Interaction(neither="base", first="a", second="b", both="c", sign=sign, **text())
+    found = verdict(make_study, claim, values)
+    assert found.outcome == outcome
+    assert found.estimate == pytest.approx(np.mean(values["c"] - values["b"] - values["a"] + values["base"]))
+
+
+def test_no_interaction_is_not_found_to_be_one(make_study, values):
+    values["c"] = values["a"] + values["b"] - values["base"] + 0.01 * np.array([1, -1, 1, -1, 1, -1])
+    claim = Interaction(neither="base", first="a", second="b", both="c", sign="more", **text())
+    assert verdict(make_study, claim, values).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize(("low", "high", "outcome"), [(0.2, 0.3, "supported"), (0.4, 0.5, "refuted")])
+def test_an_exponent(make_study, low, high, outcome):
+    generator = np.random.default_rng(2)
+    sizes = (("base", 1e3), ("a", 1e4), ("b", 1e5), ("c", 1e6))
+    values = {arm: 3 * size**-0.25 * np.exp(generator.normal(0, 0.02, 6)) for arm, size in sizes}
+    found = verdict(make_study, Exponent(sizes=sizes, low=low, high=high, **text()), values)
+    assert found.outcome == outcome
+    slope = np.polyfit(np.log([size for _, size in sizes]), np.log([values[arm] for arm, _ in sizes]).mean(1), 1)[0]
+    assert found.estimate == pytest.approx(-slope, rel=1e-6)
+
+
+@pytest.mark.parametrize(("at_most", "outcome"), [(0.6, "supported"), (0.3, "refuted"), (0.5, "inconclusive")])
+def test_steps_to_a_target(make_study, values, at_most, outcome):
+    steps = np.arange(0, 401, 10)
+    rows = [
+        {"arm": arm, "seed": seed, "step": step, "validation_loss": 1.0 - step / (rate + 10 * (seed % 3))}
+        for arm, rate in (("base", 400.0), ("a", 200.0))
+        for seed in range(6)
+        for step in steps
+    ]
+    claim = StepsToTarget(arm="a", than="base", target=0.5, ratio_at_most=at_most, **text())
+    study = make_study(baseline_name="base", arms=ARMS, metric=LOSS, claims=(claim,), seeds=6)
+    found = evaluate(study, records(values), curves=pd.DataFrame(rows))[0]
+    assert found.outcome == outcome
+    assert found.estimate == pytest.approx(0.52, abs=0.03)
+    assert evaluate(study, records(values))[0].outcome == "inconclusive"
+
+
+def test_a_trial_that_failed_leaves_it_open_and_one_seed_says_nothing(make_study, values):
+    claim = Within(arm="a", low=0.85, high=0.95, **text())
+    found = verdict(make_study, claim, values, lost={("a", 2)})
+    assert found.outcome == "inconclusive"
+    assert "1 trial diverged or crashed" in found.explanation
+    alone = verdict(make_study, claim, {arm: column[:1] for arm, column in values.items()})
+    assert alone.outcome == "inconclusive"
+    assert "more seeds are needed" in alone.explanation
+
+
+def test_a_claim_may_speak_of_another_metric(make_study, values):
+    accuracy = Metric(column="test_accuracy", label="accuracy", curve="validation_loss", higher_is_better=True)
+    found = verdict(make_study, Better(arm="a", than="base", metric=accuracy, **text()), values)
+    assert found.outcome == "supported"
+    assert found.estimate == pytest.approx(np.mean(values["base"] - values["a"]))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Better(arm="a", than="a", **text()), "with itself"),
+        (lambda: Equivalent(arm="a", than="b", margin=0.0, **text()), "above zero"),
+        (lambda: Within(arm="a", low=2.0, high=1.0, **text()), "low before high"),
+        (lambda: Within(arm="a", **text()), "must have an end"),
+        (lambda: Monotone(order=("a", "b"), direction="rising", **text()), "at least three arms"),
+        (lambda: Monotone(order=("a", "b", "a"), direction="rising", **text()), "at least three arms"),
+    ],
+)
+def test_claims_that_say_nothing_are_refused(make, message):
+    with pytest.raises(BadInput, match=message):
+        make()
+
+
+def test_a_claim_on_an_absent_arm_is_refused(make_study):
+    claim = Within(arm="gone", low=0.0, **text())
+    with pytest.raises(BadInput, match="a claim names the arm 'gone'"):
+        make_study(claims=(claim,))
