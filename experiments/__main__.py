@@ -53,6 +53,42 @@ flags.DEFINE_list(
     "Where the baseline's spread comes from: arms in which one of init, order, noise, split alone varies.",
     flag_values=OPTIONS,
 )
+flags.DEFINE_bool(
+    "tune",
+    True,
+    "Tune what the study declares before arms are compared; --notune: run the declared configurations. "
+    "--tune.PATH=log:LOW:HIGH, LOW:HIGH or A,B,C declares a space. Repeatable.",
+    flag_values=OPTIONS,
+)
+flags.DEFINE_integer("tuning_trials", None, "How many points each arm tries while tuning [16].", flag_values=OPTIONS)
+flags.DEFINE_integer(
+    "tuning_steps",
+    None,
+    "Steps of a tuning trial, schedule included; as many as the study's if not given.",
+    flag_values=OPTIONS,
+)
+flags.DEFINE_integer("tuning_seeds", None, "Seeds of each tuning trial, from 1000 on [1].", flag_values=OPTIONS)
+flags.DEFINE_string(
+    "tuning_search",
+    None,
+    "Where points come from: sobol, halton, random, grid, tpe or gp [sobol].",
+    flag_values=OPTIONS,
+)
+flags.DEFINE_string(
+    "tuning_pruning", None, "What ends hopeless trials early: none, median, halving [none].", flag_values=OPTIONS
+)
+flags.DEFINE_string(
+    "tuning_column",
+    None,
+    "The column validation_... that tuning compares; the study's curve if not given.",
+    flag_values=OPTIONS,
+)
+flags.DEFINE_string(
+    "tuning_storage",
+    None,
+    "URL of a database of tpe or gp that machines share; else a file tuning.db.",
+    flag_values=OPTIONS,
+)
 flags.DEFINE_string(
     "workdir", "runs", "Results go to WORKDIR/EXPERIMENT; pictures of data to WORKDIR/data.", flag_values=OPTIONS
 )
@@ -96,10 +132,16 @@ flags.DEFINE_bool("help", False, "Show this text.", short_name="h", flag_values=
 flags.DEFINE_bool("debug", False, "Show the traceback of an error, and more of what happens.", flag_values=OPTIONS)
 
 CONFIG_PREFIX = "--config."
+TUNE_PREFIX = "--tune."
+TUNING = ("trials", "steps", "seeds", "search", "pruning", "column")
 
 
-def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+def split_overrides(arguments: Sequence[str], prefix: str = CONFIG_PREFIX) -> tuple[list[str], list[tuple[str, str]]]:
     """The arguments without ``--config.PATH=VALUE`` (or ``--config.PATH VALUE``), and those as pairs.
+
+    Args:
+        arguments: of the command line.
+        prefix: what stands before the path.
 
     Raises:
         BadInput: an override has no value.
@@ -109,10 +151,10 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str
     remaining = list(arguments)
     while remaining:
         argument = remaining.pop(0)
-        if not argument.startswith(CONFIG_PREFIX):
+        if not argument.startswith(prefix):
             rest.append(argument)
             continue
-        path, equals, text = argument.removeprefix(CONFIG_PREFIX).partition("=")
+        path, equals, text = argument.removeprefix(prefix).partition("=")
         if not equals:
             if not remaining or remaining[0].startswith("--"):
                 raise BadInput(f"{argument} has no value; write {argument}=VALUE")
@@ -134,11 +176,12 @@ def _check_values(arguments: Sequence[str]) -> None:
             raise BadInput(f"{argument} has no value; write {argument}=VALUE")
 
 
-def _parse(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Set the flags; return the overrides."""
+def _parse(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Set the flags; return the overrides, and the spaces to tune."""
     for name in OPTIONS:
         OPTIONS[name].unparse()  # back to the default: an earlier call in this process leaves nothing behind
     rest, overrides = split_overrides(arguments)
+    rest, spaces = split_overrides(rest, TUNE_PREFIX)
     _check_values(rest)
     try:
         surplus = OPTIONS(["experiments", *rest])[1:]
@@ -147,7 +190,8 @@ def _parse(arguments: Sequence[str]) -> list[tuple[str, str]]:
         raise unknown("flag", f"--{error.flagname}", [f"--{name}" for name in names]) from None
     except flags.IllegalFlagValueError as error:
         flag, _, _ = str(error).removeprefix("flag ").partition(": ")
-        kinds = {"--seeds": "an integer", "--checkpoint": "last or best"}
+        numbers = ("--seeds", *(f"--tuning_{name}" for name in ("trials", "steps", "seeds")))
+        kinds = {**dict.fromkeys(numbers, "an integer"), "--checkpoint": "last or best"}
         kind = kinds.get(flag.partition("=")[0], "true or false")
         raise BadInput(f"{flag} must be {kind}") from None
     except flags.Error as error:
@@ -158,7 +202,7 @@ def _parse(arguments: Sequence[str]) -> list[tuple[str, str]]:
         raise BadInput(f"unexpected argument {surplus[0]!r}; options start with --")
     if OPTIONS.preset not in PRESETS:
         raise unknown("preset", OPTIONS.preset, PRESETS)
-    return overrides
+    return overrides, spaces
 
 
 def _help() -> str:
@@ -217,19 +261,23 @@ def _factors() -> list[tuple[str, str]]:
     return [(path, values) for path, _, values in pairs]
 
 
-def _run(overrides: list[tuple[str, str]], console: Console) -> int:
+def _run(overrides: list[tuple[str, str]], spaces: list[tuple[str, str]], console: Console) -> int:
     """Run or report the experiment that the flags name. jax is imported from here on."""
     name, arms = OPTIONS.experiment, OPTIONS.arms
     if name not in plan.study_names():
         raise unknown("experiment", name, plan.study_names())
     design = {"vary": _factors(), "again": OPTIONS.again, "variance": OPTIONS.attribute_variance}
+    given = [(key, OPTIONS[f"tuning_{key}"].value) for key in TUNING]
+    tuning = {"tune": OPTIONS.tune, "tuned": [*spaces, *((key, value) for key, value in given if value is not None)]}
     with deferred():
         from experiments import dry_run, runner
 
         study = runner.load(name, OPTIONS.preset)
     if OPTIONS.dry_run:
         resolved = plan.resolve(study, seeds=OPTIONS.seeds, arms=arms, overrides=overrides, **design)
-        dry_run.show(resolved, OPTIONS.data_dir, console, workdir=OPTIONS.workdir)
+        dry_run.show(
+            resolved, OPTIONS.data_dir, console, workdir=OPTIONS.workdir, storage=OPTIONS.tuning_storage, **tuning
+        )
         return 0
     result = runner.run(
         name,
@@ -238,6 +286,8 @@ def _run(overrides: list[tuple[str, str]], console: Console) -> int:
         arms=arms,
         overrides=overrides,
         **design,
+        **tuning,
+        tuning_storage=OPTIONS.tuning_storage,
         workdir=OPTIONS.workdir,
         data_dir=OPTIONS.data_dir,
         report_only=OPTIONS.report_only,
@@ -278,7 +328,7 @@ def main(arguments: Sequence[str]) -> int:
     logger.setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # what Orbax reports there, it also raises
     try:
-        overrides = _parse(arguments)
+        overrides, spaces = _parse(arguments)
         if OPTIONS.debug:
             logger.setLevel(logging.DEBUG)
         if OPTIONS.help:
@@ -299,7 +349,7 @@ def main(arguments: Sequence[str]) -> int:
         if OPTIONS.experiment is None:
             raise BadInput(f"name an experiment: --experiment=NAME, one of {', '.join(plan.study_names())}")
         with terminable():
-            return _run(overrides, console)
+            return _run(overrides, spaces, console)
     except (BadInput, OSError) as error:
         if OPTIONS.is_parsed() and OPTIONS.debug:
             raise

@@ -10,10 +10,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.feasibility import check_metric, costs, costs_of, load_tasks, matched_plan
 from experiments.formatting import si
 from experiments.plan import Plan
+from experiments.populations import work
 from experiments.progress import clock
-from experiments.runner import check_metric, costs, load_tasks, matched_plan
+from experiments.tuning import adaptive, command_line, declaration
+from experiments.tuning.arm_spaces import FIRST_SEED
+from experiments.tuning.run import work_planned
 from train import devices, strategies
 from train.config import Config, paths
 from train.cost import Cost
@@ -24,12 +28,31 @@ EFFICIENCY = 0.3
 """Share of the speed of a large matrix product that the small networks of an ablation typically reach."""
 
 
-def show(plan: Plan, data_dir: str | None, console: Console, *, workdir: str = "runs") -> None:
+def show(
+    plan: Plan,
+    data_dir: str | None,
+    console: Console,
+    *,
+    workdir: str = "runs",
+    tune: bool = True,
+    tuned: command_line.Changes = (),
+    storage: str | None = None,
+) -> None:
     """Print arms, populations, compilations, operations, memory and a rough time; write nothing.
+
+    Args:
+        plan: of the study.
+        data_dir: where data sets lie.
+        console: to print on.
+        workdir: where an earlier run may have matched arms.
+        tune: false: nothing is tuned.
+        tuned: changes of the declared tuning.
+        storage: URL of the database of an adaptive search.
 
     Raises:
         BadInput: the plan cannot run.
     """
+    plan = command_line.changed(plan, tune=tune, changes=tuned)
     devices.prepare()
     plan, tasks = matched_plan(plan, load_tasks(plan, data_dir), Path(workdir) / plan.study.name)
     check_metric(plan, tasks)
@@ -41,6 +64,10 @@ def show(plan: Plan, data_dir: str | None, console: Console, *, workdir: str = "
         console.print(f"override: {remark}", highlight=False, markup=False, soft_wrap=True)
     populations = group(plan.trials)
     total = sum(spent[trial.arm].flops_per_step * trial.config.training.steps for trial in plan.trials)
+    prepared = declaration.prepare(plan, tasks) if plan.study.tuning is not None else None
+    adaptive.check_storage(storage, prepared)
+    if prepared is not None:
+        total += _show_tuning(prepared, plan, tasks, spent, console)
     backend = jax.default_backend()
     ways = sorted({strategies.expected(each[0].config, backend, len(each)) for each in populations})
     console.print(
@@ -87,6 +114,44 @@ def _arms(plan: Plan, spent: Mapping[str, Cost], tasks: Mapping[Config, Task]) -
             f"{si(data)}B",
         )
     return table
+
+
+def _show_tuning(
+    prepared: declaration.Prepared,
+    plan: Plan,
+    tasks: Mapping[Config, Task],
+    spent: Mapping[str, Cost],
+    console: Console,
+) -> float:
+    """Print what is tuned, how, and at what cost; return its operations."""
+    table = Table(title="tuning, before arms are compared", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for column in ("arm", "path", "space"):
+        table.add_column(column, overflow="fold")
+    for arm, space in prepared.spaces.items():
+        for index, (path, values) in enumerate(space.spaces.items()):
+            when = "".join(f", where {name}={value}" for name, value in values.when.items())
+            table.add_row(arm if index == 0 else "", path, f"{command_line.spelled(values)}{when}")
+    console.print(table)
+    for remark in prepared.remarks:
+        console.print(f"tuning: {remark}", highlight=False, markup=False, soft_wrap=True)
+    trials = prepared.trials(tuple(prepared.spaces))
+    known = costs_of(trials, {trial.config: tasks[plan.configs[trial.arm]] for trial in trials})
+    expected = {config: spent[arm] for arm, config in plan.configs.items()}
+    cost = work(trials, known) if trials else work_planned(prepared, expected, plan)
+    tuning = prepared.tuning
+    count = sum(prepared.count(arm) for arm in prepared.spaces) * tuning.seeds
+    steps = max((space.config.training.steps for space in prepared.spaces.values()), default=0)
+    length = " (training.steps is replaced, and schedules follow)" if tuning.steps is not None else ""
+    programs = f" in {len(group(trials))} populations" if trials else f", {adaptive.BATCH} an arm at a time"
+    console.print(
+        f"{count} tuning trials{programs}: {tuning.search}, pruning {tuning.pruning}, {tuning.seeds} "
+        f"seed{'s' if tuning.seeds > 1 else ''} from {FIRST_SEED} on, {steps} steps{length}, by "
+        f"{prepared.compared.column} ({'more' if prepared.compared.higher_is_better else 'less'} is better); "
+        f"{si(cost)}FLOP at most",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return cost
 
 
 def _speed() -> float:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments import variants
-from experiments.study import PRESETS, About, Matched, Study
+from experiments.spaces import Space
+from experiments.study import PRESETS, About, Matched, Study, Tuning
 from models.base import BadInput, unknown
 from train import config as configuration
 from train.config import Config, Trial
@@ -97,6 +98,9 @@ def resolve(
     for name, delta in chosen.items():
         configs[name] = configuration.replace(baseline, delta)
     _check_distinct(study, configs)
+    for arm in study.tuning.arms if study.tuning is not None else ():
+        if arm not in (study.baseline_name, *study.arms):
+            raise unknown("arm in the study's tuning", arm, (study.baseline_name, *study.arms))
     claims = tuple(claim for claim in study.claims if set(claim.arms) <= set(configs))
     matching = study.matching and dataclasses.replace(
         study.matching, by={arm: path for arm, path in study.matching.by.items() if arm in configs}
@@ -194,12 +198,35 @@ def document(plan: Plan, command: str, history: Sequence[Mapping[str, Any]]) -> 
         "baseline": study.baseline_name,
         "seeds": list(range(study.seeds)),
         "arms": {name: configuration.to_dict(config) for name, config in plan.configs.items()},
+        "tuning": tuning_document(study.tuning),
         "trials": [
-            {"trial": trial.id, "arm": trial.arm, "seed": trial.seed, "config_hash": configuration.digest(trial.config)}
+            {"trial": trial.id, "arm": trial.arm, "seed": trial.seed}
+            # Where tuning chooses it, the configuration is not known yet.
+            | ({"config_hash": configuration.digest(trial.config)} if study.tuning is None else {})
             for trial in plan.trials
         ],
         "command": command,
         "history": list(history),
+    }
+
+
+def tuning_document(tuning: Tuning | None) -> dict[str, Any] | None:
+    """The declaration of a tuning as plain values for JSON; None where nothing is tuned."""
+    if tuning is None:
+        return None
+    declared = dataclasses.asdict(dataclasses.replace(tuning, space={}, arms={}))
+    declared |= {
+        "space": spaces_document(tuning.space),
+        "arms": {arm: spaces_document(spaces) for arm, spaces in tuning.arms.items()},
+    }
+    return json.loads(json.dumps(declared, default=str))
+
+
+def spaces_document(spaces: Mapping[str, Space | None]) -> dict[str, Any]:
+    """Spaces by path as plain values."""
+    return {
+        path: None if space is None else {"kind": type(space).__name__, **dataclasses.asdict(space)}
+        for path, space in spaces.items()
     }
 
 
@@ -223,6 +250,7 @@ def check_against(plan: Plan, path: Path) -> list[dict[str, Any]]:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadInput(f"{path} is damaged; move its folder away or choose another --workdir") from None
     changed = [f"preset {preset} -> {plan.study.preset}"] if preset != plan.study.preset else []
+    changed += _changed_tuning(old.get("tuning"), tuning_document(plan.study.tuning))
     if any(found.values()):
         changed.append(configuration.listing(found))
     if changed:
@@ -230,3 +258,14 @@ def check_against(plan: Plan, path: Path) -> list[dict[str, Any]]:
             f"{path.parent} holds another plan ({'; '.join(changed)}); choose another --workdir or move it away"
         )
     return history
+
+
+def _changed_tuning(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
+    """How two declarations of a tuning differ; the arms' own spaces count where both have the arm."""
+    if (old is None) != (new is None):
+        return ["tuned before, and not now" if new is None else "not tuned before, and now"]
+    return [
+        f"tuning.{key} {json.dumps((old or {}).get(key))} -> {json.dumps(value)}"
+        for key, value in (new or {}).items()
+        if (old or {}).get(key) != value
+    ]

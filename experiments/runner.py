@@ -6,9 +6,9 @@ The same from Python as from the command line::
     result.trials.groupby("arm").test_accuracy.mean()
 """
 
-import collections
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import shlex
@@ -21,22 +21,21 @@ import filelock
 import pandas as pd
 from rich.console import Console
 
-from experiments import data_changes, matching, registration, report, tables
+from experiments import data_changes, registration, report, tables
+from experiments.feasibility import check_metric, costs, costs_of, load_tasks, matched_plan
 from experiments.plan import Plan, check_against, document, load, recorded_matches, resolve, with_matched
-from experiments.progress import StudyProgress, clock
+from experiments.populations import run_populations, work
+from experiments.progress import StudyProgress
+from experiments.tuning import adaptive, command_line, declaration
+from experiments.tuning import run as tuning
+from experiments.tuning.declaration import Prepared
 from models.base import BadInput, unknown
-from train import data, devices, resumption, strategies, trackers
-from train.config import Config, Trial, digest
-from train.cost import Cost, cost
+from train import devices, resumption, trackers
+from train.config import Config, Trial
 from train.data.task import Task
-from train.folder import SPLITS, Files, metric_names
-from train.loop import Watch, run_population
-from train.packing import halves, is_out_of_memory, study_traced_paths
-from train.population import Population
-from train.preparation import Preparation
-from train.records import write_atomically
-from train.resumption import Group
-from train.rows import crashed_rows
+from train.folder import Files
+from train.loop import Watch
+from train.records import Table, write_atomically
 from train.signals import Interrupted, Stop
 
 logger = logging.getLogger("paribus")
@@ -80,6 +79,9 @@ def run(
     profile: bool = False,
     only: Sequence[str] | None = None,
     parquet: bool = False,
+    tune: bool = True,
+    tuned: command_line.Changes = (),
+    tuning_storage: str | None = None,
     command: str | None = None,
     console: Console | None = None,
 ) -> Result:
@@ -104,6 +106,10 @@ def run(
         profile: whether a few steps of each population are profiled, into ``workdir/name/profiles``.
         only: arms or trials that are run, e.g. ``cnn`` or ``cnn-s3``; the others of the plan are left. None for all.
         parquet: whether ``trials.parquet`` and ``curves.parquet`` are written beside the CSV files.
+        tune: false: the declared configurations run, whatever tuning the study declares.
+        tuned: changes of the declared tuning, or what makes one: spaces by path, and fields such as ``trials``, e.g.
+            ``{"optimizer.learning_rate": Uniform(1e-4, 1e-1, log=True), "trials": 16}``.
+        tuning_storage: URL of the database of an adaptive search; None for a file in the folder.
         command: the command that the report shows; None for the one that these arguments make.
         console: where progress, table and verdict go; None for standard output.
 
@@ -120,24 +126,27 @@ def run(
     )
     designed = [f"--vary={path}={values}" for path, values in factors] + ["--again"] * again
     designed += [f"--attribute_variance={','.join(variance)}"] if variance is not None else []
+    plan = command_line.changed(plan, tune=tune, changes=tuned)
+    designed += command_line.words(tune=tune, changes=tuned)
     command = command or _command(name, preset, seeds, arms, pairs, designed, workdir, data_dir, deterministic)
     folder = Path(workdir) / plan.study.name
     if parquet:
         tables.check_parquet()
     devices.prepare(deterministic=deterministic)
     if report_only:
-        return _report(
-            with_matched(plan, recorded_matches(plan.study, folder)), folder, command, console, parquet=parquet
-        )
+        plan = with_matched(plan, recorded_matches(plan.study, folder))
+        return _report(tuning.with_winners(plan, folder), folder, command, console, parquet=parquet)
     told = trackers.make(tracker, folder)
     plan, tasks = matched_plan(plan, load_tasks(plan, data_dir), folder)
-    chosen = choose(plan, only)
+    choose(plan, only)
     check_metric(plan, tasks)
-    expected = costs(plan, tasks)
+    costs(plan, tasks)
+    prepared = declaration.prepare(plan, tasks) if plan.study.tuning is not None else None
+    adaptive.check_storage(tuning_storage, prepared)
     with _only_process(folder), Stop() as stop:
         _write_plan(plan, tasks, folder, command, accept_changed_data)
         watched = Watch(lambda _: None, lambda: stop.asked, told, folder / "profiles" if profile else None)
-        crashed = _run_populations(plan, chosen, tasks, expected, folder, console, watched)
+        plan, crashed = _train(plan, only, prepared, tasks, folder, console, watched, tuning_storage)
         result = _report(plan, folder, command, console, parquet=parquet)
     return dataclasses.replace(result, crashed=crashed)
 
@@ -180,74 +189,6 @@ def choose(plan: Plan, only: Sequence[str] | None) -> tuple[Trial, ...]:
     return tuple(trial for trial in plan.trials if trial.arm in only or trial.id in only)
 
 
-def load_tasks(plan: Plan, data_dir: str | Path | None) -> dict[Config, Task]:
-    """The task of each arm's configuration; each data set is loaded once.
-
-    Raises:
-        BadInput: ``data_dir`` is no folder, or the data cannot be had or are damaged.
-    """
-    loaded: dict[Any, Task] = {}
-    directory = None if data_dir is None else Path(data_dir)
-    if directory is not None and not directory.is_dir():
-        raise BadInput(f"data_dir={str(directory)!r} is not a folder")
-    for config in plan.configs.values():
-        if config.data not in loaded:
-            loaded[config.data] = data.load(config.data, directory)
-    return {config: loaded[config.data] for config in plan.configs.values()}
-
-
-def matched_plan(plan: Plan, tasks: dict[Config, Task], folder: Path) -> tuple[Plan, dict[Config, Task]]:
-    """The plan and its tasks once the arms are as large or expensive as the baseline.
-
-    What an earlier run in the folder solved for stays: a measured time is another every time.
-
-    Raises:
-        BadInput: an arm cannot be.
-    """
-    if plan.study.matching is None:
-        return plan, tasks
-    matched = recorded_matches(plan.study, folder)
-    if {each.arm for each in matched} != set(plan.study.matching.by):
-        matched = matching.solve(plan.study.matching, plan.configs, plan.study.baseline_name, tasks)
-    found = with_matched(plan, matched)
-    return found, {config: tasks[plan.configs[name]] for name, config in found.configs.items()}
-
-
-def check_metric(plan: Plan, tasks: Mapping[Config, Task]) -> None:
-    """Every arm's task must report the metric that the study compares, lest it be missed after hours.
-
-    Raises:
-        BadInput: one does not.
-    """
-    metric = plan.study.metric
-    for name, config in plan.configs.items():
-        reported = metric_names([tasks[config]], final=True)
-        curves = {f"validation_{each}" for each in metric_names([tasks[config]])}
-        if (
-            metric.column not in {f"{split}_{each}" for split in SPLITS for each in reported}
-            or metric.curve not in curves
-        ):
-            raise BadInput(
-                f"arm {name!r}: study {plan.study.name} compares {metric.column}, and data set {config.data.name!r} "
-                f"reports only {', '.join(f'test_{each}' for each in reported)}"
-            )
-
-
-def costs(plan: Plan, tasks: Mapping[Config, Task]) -> dict[str, Cost]:
-    """What one trial of each arm costs; finds out, too, whether every model can treat its task.
-
-    Raises:
-        BadInput: one cannot. Nothing has been compiled or written by then.
-    """
-    result = {}
-    for name, config in plan.configs.items():
-        try:
-            result[name] = cost(config, tasks[config])
-        except BadInput as error:
-            raise BadInput(f"arm {name!r}: {error}") from None
-    return result
-
-
 @contextlib.contextmanager
 def _only_process(folder: Path) -> Iterator[None]:
     """Hold the folder; a second process is refused. The lock goes with the process, however it ends."""
@@ -266,7 +207,8 @@ def _only_process(folder: Path) -> Iterator[None]:
 def _write_plan(plan: Plan, tasks: Mapping[Config, Task], folder: Path, command: str, accepted: bool) -> None:
     path = folder / "study.json"
     history = check_against(plan, path)
-    resumption.check(plan.trials, resumption.find(folder / "checkpoints"))
+    if plan.study.tuning is None:  # else the configurations are not known yet
+        resumption.check(plan.trials, resumption.find(folder / "checkpoints"))
     facts = data_changes.data_of(plan, tasks, path)
     changed = data_changes.check(facts, path, accepted=accepted)
     entry = {"command": command, "arms": list(plan.configs), "seeds": plan.study.seeds}
@@ -280,82 +222,56 @@ def _write_plan(plan: Plan, tasks: Mapping[Config, Task], folder: Path, command:
     write_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def _run_populations(
+def _train(
     plan: Plan,
-    chosen: Sequence[Trial],
+    only: Sequence[str] | None,
+    prepared: Prepared | None,
     tasks: Mapping[Config, Task],
-    expected: Mapping[str, Cost],
     folder: Path,
     console: Console,
     watch: Watch,
-) -> int:
-    """Run what is chosen and has no record yet. Returns the number of trials that crashed."""
-    files = Files(folder, plan.trials, list(tasks.values()))
-    finished = files.finished()
-    traced = study_traced_paths(plan.trials)
-    # Only what is left: more seeds or arms leave the finished trials alone. Since a population's rows
-    # are written all at once, one that was broken off has the same trials, and so its name, again.
-    left = [trial for trial in chosen if (trial.id, digest(trial.config)) not in finished]
+    storage: str | None,
+) -> tuple[Plan, int]:
+    """Tune what is to be tuned, then run what is chosen and has no record yet.
 
-    def work(trials: Sequence[Trial]) -> float:
-        return sum(expected[trial.arm].flops_per_step * trial.config.training.steps for trial in trials)
-
-    def make(members: Group) -> Population:
-        config = members.trials[0].config
-        args = (members.trials, members.traced, tasks[config])
-        return strategies.population(lambda way: Population(*args, way), config, len(members.trials))
-
-    def run_one(members: Group, following: Group | None) -> dict[str, float]:
-        population = preparation.take(members, following)
-        return run_population(population, files, watch._replace(progress=progress.advance), origin=members.origin)
-
+    Returns:
+        the plan with the configurations that were chosen, and the number of trials that crashed.
+    """
+    declared = costs_of(plan.trials, tasks)
     crashed = 0
-    seconds: dict[str, float] = {}
-    begin = time.perf_counter()
-    queue = collections.deque(resumption.groups(left, resumption.find(folder / "checkpoints"), traced))
-    preparation = Preparation(make)
-    with contextlib.closing(preparation), StudyProgress(work(chosen), console) as progress:
-        progress.skip(work(chosen) - work(left))
-        while queue:
-            members = queue.popleft()
-            trials = members.trials
-            if watch.interrupted():
-                raise Interrupted
-            progress.begin(_title(trials), expected[trials[0].arm].flops_per_step)
-            try:
-                spent = run_one(members, queue[0] if queue else None)
-                seconds = {key: seconds.get(key, 0.0) + value for key, value in spent.items()}
-            except (Interrupted, BadInput, OSError):
-                raise
-            except Exception as error:
-                if is_out_of_memory(error) and len(trials) > 1:
-                    logger.warning("%s: %s; half of them at a time", _title(trials), _one_line(error))
-                    queue.extendleft(members._replace(trials=half) for half in reversed(halves(trials)))
-                    continue
-                logger.exception("%s crashed; the others go on", _title(trials))
-                files.trials.put(crashed_rows(trials, error), key="trial")
-                crashed += len(trials)
-    if seconds:
-        seconds["compile"] += preparation.seconds
-        _log_seconds(seconds, time.perf_counter() - begin)
-    return crashed
+    left = work(choose(plan, only), declared) + (
+        tuning.work_planned(prepared, declared, plan, folder) if prepared else 0.0
+    )
+    with StudyProgress(left, console) as progress:
+        if prepared is not None:
 
+            def execute(trials: Sequence[Trial]) -> Table:
+                nonlocal crashed
+                mine = {trial.config: tasks[plan.configs[trial.arm]] for trial in trials}
+                files = Files(folder, trials, list(tasks.values()), tuning=True)
+                crashed += run_populations(
+                    trials,
+                    mine,
+                    costs_of(trials, mine),
+                    files,
+                    progress,
+                    watch._replace(trackers=(), profiles=None),
+                    functools.partial(tuning.choosing, prepared, files.curves),
+                )
+                return files.trials
 
-def _log_seconds(seconds: Mapping[str, float], total: float) -> None:
-    """Say what the time of a study went into."""
-    parts = {**seconds, "other": total - sum(seconds.values())}
-    shares = ", ".join(f"{key} {value:.1f} s ({value / total:.0%})" for key, value in parts.items())
-    logger.info("ran for %s: %s", clock(total), shares)
+            def heed() -> None:
+                if watch.interrupted():
+                    raise Interrupted
 
-
-def _one_line(error: BaseException) -> str:
-    """What an error says, cut to a line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _title(trials: Sequence[Trial]) -> str:
-    arms = ", ".join(dict.fromkeys(trial.arm for trial in trials))
-    return f"{arms} ({len(trials)} trial{'s' if len(trials) > 1 else ''})"
+            tuning.tune(prepared, folder, execute, storage, heed)
+            chosen = tuning.with_winners(plan, folder)
+            tasks = {config: tasks[plan.configs[arm]] for arm, config in chosen.configs.items()}
+            plan = chosen
+        files = Files(folder, plan.trials, list(tasks.values()))
+        costs_now = costs_of(plan.trials, tasks)
+        crashed += run_populations(plan.trials, tasks, costs_now, files, progress, watch, chosen=choose(plan, only))
+    return plan, crashed
 
 
 def _report(plan: Plan, folder: Path, command: str, console: Console, *, parquet: bool) -> Result:
@@ -369,9 +285,17 @@ def _report(plan: Plan, folder: Path, command: str, console: Console, *, parquet
     if missing:
         logger.warning("%d of %d trials have no record yet; the report leaves them out", missing, len(plan.trials))
     beside = tables.untrained(plan, folder)
-    summary = report.write(folder, plan.study, trials, curves, command=command, untrained=beside)
+    summary = report.write(
+        folder, plan.study, trials, curves, command=command, untrained=beside, registration=_registered(plan, folder)
+    )
     if parquet:
         tables.write_parquet(folder)
     report.print_table(console, summary)
     console.print(f"Report: {folder / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
     return Result(folder, trials, curves, summary, int((trials["status"] == "crashed").sum()))
+
+
+def _registered(plan: Plan, folder: Path) -> registration.Registration | None:
+    """What was registered before the first step; None where the records are of an older version."""
+    entry = registration.entry(folder / "study.json")
+    return None if entry is None else registration.read(entry, registration.content(plan.study, plan.configs))

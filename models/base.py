@@ -191,6 +191,24 @@ def coerce(value: Any, annotation: Any) -> Any:
     raise TypeError(value)
 
 
+def admitted(field: Field, value: Any) -> Any:
+    """``value`` as the field's type, once it is sure that it is one of the field's values.
+
+    Raises:
+        BadInput: it is of another type, or out of range.
+    """
+    try:
+        value = coerce(value, field.annotation)
+    except TypeError:
+        raise BadInput(f"{field.name}={value!r} must be {describe(field.annotation)}") from None
+    for item in value if isinstance(value, tuple) else (value,):
+        is_number = isinstance(item, int | float) and not isinstance(item, bool)
+        complaint = field.kind.complaint(item) if is_number and field.kind is not None else None
+        if complaint:
+            raise BadInput(f"{field.name}={item!r} {complaint}")
+    return value
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Configuration:
     """Base of every configuration: frozen, keyword-only, checked when it is made.
@@ -202,19 +220,7 @@ class Configuration:
     def __post_init__(self) -> None:
         """Check type and range of every field, then what :meth:`validate` checks across fields."""
         for field in fields(type(self)).values():
-            value = getattr(self, field.name)
-            try:
-                value = coerce(value, field.annotation)
-            except TypeError:
-                raise BadInput(f"{field.name}={value!r} must be {describe(field.annotation)}") from None
-            object.__setattr__(self, field.name, value)
-            if field.kind is None:
-                continue
-            for item in value if isinstance(value, tuple) else (value,):
-                is_number = isinstance(item, int | float) and not isinstance(item, bool)
-                complaint = field.kind.complaint(item) if is_number else None
-                if complaint:
-                    raise BadInput(f"{field.name}={item!r} {complaint}")
+            object.__setattr__(self, field.name, admitted(field, getattr(self, field.name)))
         self.validate()
 
     def validate(self) -> None:

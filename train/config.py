@@ -84,16 +84,19 @@ class Trial:
         seed: root of all its random streams (initial weights, data order, dropout). Trials of
             equal seed are paired: they see the same data in the same order.
         config: everything else.
+        number: which of its arm's tuning trials it is; None for a trial that is reported.
     """
 
     arm: str
     seed: int
     config: Config
+    number: int | None = None
 
     @property
     def id(self) -> str:
         """The name of the trial in records and folders."""
-        return f"{self.arm}-s{self.seed}"
+        which = "" if self.number is None else f"-t{self.number}"
+        return f"{self.arm}{which}-s{self.seed}"
 
     def root(self, stream: Literal["init", "order", "noise"]) -> int:
         """Where the trial's random streams of this kind begin."""

@@ -33,24 +33,26 @@ class Files:
         folder: the study's folder.
         trials: all trials of the study, which give the hyperparameter columns.
         tasks: all tasks of the study, which give the metric and data columns.
+        tuning: these are tuning trials: their tables and checkpoints lie apart, and know no test split.
     """
 
-    def __init__(self, folder: Path, trials: Sequence[Trial], tasks: Sequence[Task]) -> None:
+    def __init__(self, folder: Path, trials: Sequence[Trial], tasks: Sequence[Task], *, tuning: bool = False) -> None:
         metrics = metric_names(tasks)
         settings = dict.fromkeys(path for trial in trials for path in values(trial.config))
         facts = dict.fromkeys(f"data_{name}" for task in tasks for name in task.facts)
         origin = ("config_hash", *provenance.COLUMNS, "strategy", *facts, "config")
-        head = ("trial", "arm", "seed")
-        finals = [f"{split}_{name}" for split in SPLITS for name in metric_names(tasks, final=True)]
+        head = ("trial", "arm", "seed", *(("number",) if tuning else ()))
+        splits = ("validation",) if tuning else SPLITS
+        finals = [f"{split}_{name}" for split in splits for name in metric_names(tasks, final=True)]
         measured = [f"validation_{name}" for name in metrics]
-        self.folder = folder
+        self.checkpoint_folder = folder / ("tuning_checkpoints" if tuning else "checkpoints")
         self.trials = Table(
-            folder / "trials.csv",
-            (*head, *OUTCOME, *finals, *settings, *origin),
+            folder / ("tuning.csv" if tuning else "trials.csv"),
+            (*head, *OUTCOME, *(("value",) if tuning else ()), *finals, *settings, *origin),
             optional={*finals, *settings, *facts},
         )
         self.curves = Table(
-            folder / "curves.csv",
+            folder / ("tuning_curves.csv" if tuning else "curves.csv"),
             (*head, "step", "seconds", "train_loss", *measured, *origin),
             optional={*measured, *facts},
         )
@@ -66,7 +68,7 @@ class Files:
 
     def checkpoints(self, population: Population) -> Path:
         """The folder of a population's checkpoints."""
-        return self.folder / "checkpoints" / population.id
+        return self.checkpoint_folder / population.id
 
     def finished(self) -> set[tuple[str, str]]:
         """Trials that have their row, as (id, digest of the configuration)."""

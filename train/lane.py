@@ -29,7 +29,7 @@ class Lanes(NamedTuple):
         order: uint32, root of the stream of the data's order.
         noise: uint32, root of the streams that a train step draws from.
         hyperparameters: the traced values, by section and field.
-        padding: true for a lane that only fills up the devices and takes no step.
+        padding: true for a lane that takes no step: it only fills up the devices, or was pruned.
         stream: int32, which of the population's different orders this is: lanes of equal order share their batches.
     """
 
@@ -181,8 +181,8 @@ class LaneFunctions:
     ) -> Evaluation:
         """The sums with those of the batches ``start`` to ``stop - 1`` added, each of ``size`` items.
 
-        Where ``skips``, a lane that has diverged or stopped early adds none unless ``finished`` is true, so that it
-        costs nothing. Lanes that march in step would gain nothing by it.
+        Where ``skips``, a lane that has diverged, stopped early or was pruned adds none unless ``finished`` is
+        true, so that it costs nothing. Lanes that march in step would gain nothing by it.
         """
 
         def body(index: Any, totals: dict[str, Total]) -> dict[str, Total]:
@@ -191,7 +191,7 @@ class LaneFunctions:
 
         totals = {name: Total(value, rests[name]) for name, value in sums.items()}
         if skips:
-            stop = jnp.where(finished | is_active(state), stop, start)
+            stop = jnp.where(finished | (is_active(state) & ~lane.padding), stop, start)
         totals = jax.lax.fori_loop(start, stop, body, totals)
         # "+ 0": a plain copy would alias the state, whose buffers the next call donates.
         return Evaluation(

@@ -16,20 +16,20 @@ import collections
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from train import profiling, resumption, untrained
-from train.config import Trial, values
+from train import conclusion, profiling, resumption, untrained
+from train.choosing import Choosing
+from train.config import values
 from train.cost import cost
-from train.data.task import Arrays, FinalEvaluation
 from train.folder import Files
 from train.population import Population
-from train.rows import confusion_rows, origin
+from train.rows import confusion_rows, head, origin
 from train.signals import Interrupted
 from train.trackers import Tracker
 
@@ -57,7 +57,12 @@ class Watch(NamedTuple):
 
 
 def run_population(
-    population: Population, files: Files, watch: Watch, *, origin: Path | None = None
+    population: Population,
+    files: Files,
+    watch: Watch,
+    *,
+    origin: Path | None = None,
+    choosing: Choosing | None = None,
 ) -> dict[str, float]:
     """Train and evaluate the trials of a population, from where they stopped, and record them.
 
@@ -66,6 +71,7 @@ def run_population(
         files: where records and checkpoints go.
         watch: what is told and asked.
         origin: folder of the checkpoints to begin from, where the population has none of its own.
+        choosing: how the trials are judged, where they are run to choose a configuration.
 
     Returns:
         seconds by what they went into: compile, step, evaluate, checkpoint, and input, in which the devices waited for
@@ -81,7 +87,7 @@ def run_population(
             stack.callback(each.close)
         population.compile()
         population.check_memory()
-        run = _Run(population, files, watch, origin)
+        run = _Run(population, files, watch, origin, choosing)
         with contextlib.closing(run.checkpoints):
             run.train()
             run.finish()
@@ -91,8 +97,10 @@ def run_population(
 class _Run:
     """One population on its way through the loop."""
 
-    def __init__(self, population: Population, files: Files, watch: Watch, origin: Path | None) -> None:
-        self.population, self.files, self.watch = population, files, watch
+    def __init__(
+        self, population: Population, files: Files, watch: Watch, origin: Path | None, choosing: Choosing | None
+    ) -> None:
+        self.population, self.files, self.watch, self.choosing = population, files, watch, choosing
         self.checkpoints = resumption.opened(files.checkpoints(population), population)
         self.seconds = {"step": 0.0, "evaluate": 0.0, "checkpoint": 0.0, "input": 0.0}
         if population.config.diagnostics.is_on:
@@ -104,6 +112,8 @@ class _Run:
         self.ready = time.perf_counter()
         self.saved, self.save_seconds = time.perf_counter(), 0.0
         self.scores: dict[str, float] = {}
+        self.compared: dict[str, float] = {}
+        self.pruned = np.full(len(population.trials), -1)
         self.evaluated: tuple[int, Any] = (-1, None)
         self._restore(origin)
 
@@ -123,9 +133,31 @@ class _Run:
         self.diverged = np.asarray(jax.device_get(self.states.diverged_step))
         mine = {trial.id for trial in self.population.trials}
         self.files.curves.keep(lambda row: row["trial"] not in mine or int(row["step"]) <= self.step)
+        if self.choosing is not None and self.choosing.prune is not None:
+            self._prune_again(mine, self.choosing.column)
         for tracker in self.watch.trackers:
             for trial in self.population.trials:
                 tracker.begin(trial, self.step)
+
+    def _prune_again(self, mine: set[str], column: str) -> None:
+        """Prune what had been pruned by the step at which the run goes on: all of it follows from the rows."""
+        told: dict[int, dict[str, float]] = {}
+        for row in self.files.curves.rows():
+            if row["trial"] in mine:
+                told.setdefault(int(row["step"]), {})[row["trial"]] = float(row[column])
+        for step in sorted(told):
+            self._prune(step, told[step])
+
+    def _prune(self, step: int, values: Mapping[str, float]) -> None:
+        """Let the trials end that look hopeless by what the evaluation at ``step`` found."""
+        if self.choosing is None or self.choosing.prune is None or step >= self.training.steps:
+            return
+        ended = self.choosing.prune(step, values)
+        for lane, trial in enumerate(self.population.trials):
+            if trial.id in ended and self.pruned[lane] < 0:
+                self.pruned[lane] = step
+        if ended:
+            self.population.retire([bool(at >= 0) for at in self.pruned])
 
     def train(self) -> None:
         """Evaluate, record, checkpoint, train on; until the last step."""
@@ -153,15 +185,19 @@ class _Run:
         self._save()
 
     def _compact(self) -> None:
-        """Let trials that have diverged or stopped early cost nothing; end where all of them have.
+        """Let trials that have diverged, stopped early or were pruned cost nothing; end where all of them have.
 
-        What counts is what was known at the evaluation before the last, so that a run that resumes does the same.
+        What counts is what was known at the evaluation before the last, so that a run that resumes does the same;
+        of pruning, which is waited for, at the last.
         Near the end the compilation would not pay.
         """
         every, last = self.training.evaluate_every, self.training.steps
         known = (self.step // every - 1) * every
         lanes = range(len(self.population.trials))
-        finished = [any(0 <= int(steps[lane]) <= known for steps in (self.diverged, self.stopped)) for lane in lanes]
+        finished = [
+            self.pruned[lane] >= 0 or any(0 <= int(steps[lane]) <= known for steps in (self.diverged, self.stopped))
+            for lane in lanes
+        ]
         if all(finished):
             self.watch.progress((last - self.step) * len(self.population.trials))
             self.step = last
@@ -263,6 +299,9 @@ class _Run:
         if self.population.stops_early:
             self._wait(leave=0)
             self._heed(step, result)
+        if self.choosing is not None and self.choosing.prune is not None:
+            self._wait(leave=0)
+            self._prune(step, self.compared)
 
     def _heed(self, step: int, evaluation: Any) -> None:
         """Tell early stopping what an evaluation found; trials may end with it."""
@@ -270,100 +309,94 @@ class _Run:
         name = f"validation_{self.population.task.objective.metrics[0]}"
         going = [max(self.stopped[lane], self.diverged[lane]) < 0 for lane in range(len(self.population.trials))]
         values = [
-            self._metrics("validation", evaluation, lane)[name] if on else math.nan for lane, on in enumerate(going)
+            conclusion.metrics(self.population.task, "validation", evaluation, lane)[name] if on else math.nan
+            for lane, on in enumerate(going)
         ]
         self.states = self.population.observe(self.states, values, step)
         self.stopped = self.population.stopped_steps(self.states)
 
     def _record(self, step: int, evaluation: Any, diagnosis: dict[str, Any]) -> None:
-        """Write a row for each lane that has neither diverged nor stopped before."""
+        """Write a row for each lane that has not diverged, stopped or been pruned before."""
         every = self.training.evaluate_every
         since = step % every or min(every, step)
         evaluation, diagnosis = jax.device_get((evaluation, diagnosis))  # all at once: a lane of an array costs as much
         self.diverged = evaluation.diverged_step
         rows = []
         for lane, trial in enumerate(self.population.trials):
-            if self.diverged[lane] >= 0 or self.stopped[lane] >= 0:
+            if self.diverged[lane] >= 0 or self.stopped[lane] >= 0 or self.pruned[lane] >= 0:
                 continue
             found: dict[str, float] = {"train_loss": float(evaluation.loss_sum[lane]) / since} if step else {}
-            found |= self._metrics("validation", evaluation, lane) | self.population.diagnosed(diagnosis, lane, step)
+            found |= conclusion.metrics(self.population.task, "validation", evaluation, lane)
+            found |= self.population.diagnosed(diagnosis, lane, step)
             for tracker in self.watch.trackers:
                 tracker.write(trial, step, found)
             self.files.curves.admit(found)
             rows.append(
-                self._head(trial)
+                head(trial)
                 | {"step": step, "seconds": round(self.trained_seconds, 3)}
                 | found
                 | origin(trial, self.population.task.facts, self.population.execution)
             )
         self.files.curves.append(rows)
+        if self.choosing is not None:
+            self.compared = {row["trial"]: row[self.choosing.column] for row in rows if self.choosing.column in row}
         if step == self.step:
             self.scores = {row["trial"]: row[f"validation_{self.population.task.objective.metrics[0]}"] for row in rows}
 
     def finish(self) -> None:
         """The final evaluation, and a row for each trial; all of them at once."""
-        task = self.population.task
-        capability = FinalEvaluation()
-        test_arrays = task.test.open(capability)
-        compiled, start = self.population.compile_seconds, time.perf_counter()
-        if self.population.stops_early:
-            self.states = self.population.conclude(self.states)
-        validation = jax.device_get(self._final_validation())
-        test = jax.device_get(self.population.evaluate(self.states, "test", test_arrays))
-        self.seconds["evaluate"] += time.perf_counter() - start - (self.population.compile_seconds - compiled)
-        decoded = [
-            self._decoded("validation", task.validation.arrays, task.validation.references),
-            self._decoded("test", test_arrays, task.test.open_references(capability)),
-        ]
-        splits = {"validation": task.validation.arrays, "test": test_arrays}
+        population, task = self.population, self.population.task
+        opened = conclusion.splits(task, test=self.choosing is None)
+        compiled, start = population.compile_seconds, time.perf_counter()
+        if population.stops_early:
+            self.states = population.conclude(self.states)
+        found = {"validation": jax.device_get(self._final_validation())}
+        if "test" in opened:
+            found["test"] = jax.device_get(population.evaluate(self.states, "test", opened["test"].arrays))
+        self.seconds["evaluate"] += time.perf_counter() - start - (population.compile_seconds - compiled)
+        scores = conclusion.scores(population, self.states, found, opened)
+        rows = [self._final_row(lane, scores[lane], found["validation"]) for lane in range(len(population.trials))]
+        if self.choosing is None:
+            self._record_beside(opened, found, [row["status"] == "ok" for row in rows])
+        self.files.trials.put(rows, key="trial")
+
+    def _final_row(self, lane: int, metrics: dict[str, float], validation: Any) -> dict[str, Any]:
+        """What became of a trial."""
+        population, trial = self.population, self.population.trials[lane]
+        diverged, pruned = int(validation.diverged_step[lane]), int(self.pruned[lane])
+        if diverged < 0 and not all(math.isfinite(value) for value in metrics.values()):
+            diverged = self.training.steps
+        ended = [int(steps[lane]) for steps in (self.stopped, self.pruned) if steps[lane] >= 0]
+        steps = min(ended, default=self.training.steps)
+        status = "diverged" if diverged >= 0 else "pruned" if pruned >= 0 else "ok"
+        row = head(trial) | {"status": status, "steps": steps}
+        row |= {"diverged_step": diverged} if diverged >= 0 else metrics
+        if self.choosing is not None and diverged < 0:
+            row["value"] = metrics[self.choosing.column]
+        for tracker in self.watch.trackers:
+            tracker.conclude(trial, steps, {} if diverged >= 0 else metrics)
+        spent = cost(population.config, population.task)
+        row |= {"parameters": spent.parameters, "flops_per_step": spent.flops_per_step}
+        row |= {"train_seconds": round(self.trained_seconds, 3)}
+        return row | values(trial.config) | origin(trial, population.task.facts, population.execution)
+
+    def _record_beside(self, opened: dict[str, conclusion.Split], found: dict[str, Any], ok: Sequence[bool]) -> None:
+        """What stands beside the trials' rows: predictions without training, and confusions of classes."""
+        population, task = self.population, self.population.task
         if task.untrained:
-            self.files.untrained.put(untrained.rows(self.population.config, task, splits), key="id")
-        spent = cost(self.population.config, task)
-        rows, confusion = [], []
-        for lane, trial in enumerate(self.population.trials):
-            metrics = self._metrics("validation", validation, lane) | self._metrics("test", test, lane)
-            for scores in decoded:
-                metrics |= scores[lane]
-            diverged = int(test.diverged_step[lane])
-            if diverged < 0 and not all(math.isfinite(value) for value in metrics.values()):
-                diverged = self.training.steps
-            steps = self.training.steps if self.stopped[lane] < 0 else int(self.stopped[lane])
-            row = self._head(trial) | {"status": "ok" if diverged < 0 else "diverged", "steps": steps}
-            row |= {"diverged_step": diverged} if diverged >= 0 else metrics
-            for tracker in self.watch.trackers:
-                tracker.conclude(trial, steps, {} if diverged >= 0 else metrics)
-            row |= {"parameters": spent.parameters, "flops_per_step": spent.flops_per_step}
-            row |= {"train_seconds": round(self.trained_seconds, 3)}
-            row |= values(trial.config)
-            rows.append(row | origin(trial, self.population.task.facts, self.population.execution))
-            if diverged < 0 and "confusion" in test.sums:
-                confusion += confusion_rows(trial, test.of(lane)["confusion"], task.classes)
+            arrays = {name: split.arrays for name, split in opened.items()}
+            self.files.untrained.put(untrained.rows(population.config, task, arrays), key="id")
+        confusion = []
+        for lane, trial in enumerate(population.trials):
+            if "confusion" in found["test"].sums and ok[lane]:
+                confusion += confusion_rows(trial, found["test"].of(lane)["confusion"], task.classes)
         if confusion:
             self.files.confusion.put(confusion, key="trial")
-        self.files.trials.put(rows, key="trial")
 
     def _final_validation(self) -> Any:
         """The evaluation on the validation split of the final weights of every lane; often that of the last step."""
         step, result = self.evaluated
-        if step == self.training.steps and not self.population.stops_early and (self.diverged < 0).all():
+        ended = self.population.stops_early or (self.diverged >= 0).any() or (self.pruned >= 0).any()
+        if step == self.training.steps and not ended:
             return result
         return self.population.evaluate(self.states, "validation", self.population.task.validation.arrays)
-
-    def _head(self, trial: Trial) -> dict[str, Any]:
-        return {"trial": trial.id, "arm": trial.arm, "seed": trial.seed}
-
-    def _metrics(self, split: str, evaluation: Any, lane: int) -> dict[str, float]:
-        """The metrics of one lane from the sums over a split."""
-        finished = self.population.task.objective.finish(evaluation.of(lane))
-        return {f"{split}_{name}": value for name, value in finished.items()}
-
-    def _decoded(self, split: str, arrays: Arrays, references: Sequence[str]) -> list[dict[str, float]]:
-        """For each lane, the metrics of what it decodes from a split; none where the task decodes nothing."""
-        decoding = self.population.task.decoding
-        if decoding is None:
-            return [{} for _ in self.population.trials]
-        tokens = self.population.decode(self.states, arrays["inputs"].source)
-        return [
-            {f"{split}_{name}": value for name, value in decoding.score(tokens[lane], references).items()}
-            for lane in range(len(self.population.trials))
-        ]

@@ -136,7 +136,7 @@ class Population:
         rounding of a batched program of another size.
 
         Args:
-            finished: for each trial, whether it has diverged or stopped early.
+            finished: for each trial, whether it has diverged, has stopped early or was pruned.
 
         Returns:
             whether anything changed.
@@ -151,6 +151,15 @@ class Population:
         self._slots = jax.device_put(np.asarray(after, np.int32), self._split)
         self._advance(self._states_shape(), self.splits.training_shape(), 0, 0)
         return True
+
+    def retire(self, ended: Sequence[bool]) -> None:
+        """Let the trials that were pruned take no more steps; their states stay as they are.
+
+        Args:
+            ended: for each trial, whether it was pruned, now or before.
+        """
+        padding = np.asarray([*ended, *[True] * (len(self.lanes.seed) - len(ended))])
+        self.lanes = self.lanes._replace(padding=jax.device_put(padding, self._split))
 
     def evaluate(self, states: State, split: str, arrays: Arrays, *, finished: bool = True) -> Evaluation:
         """Sums of the objective's measures over a whole split, and the lanes' health.

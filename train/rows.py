@@ -20,6 +20,12 @@ def origin(trial: Trial, facts: Mapping[str, Any], strategy: str) -> dict[str, A
     }
 
 
+def head(trial: Trial) -> dict[str, Any]:
+    """What a row begins with: whose it is."""
+    number = {} if trial.number is None else {"number": trial.number}
+    return {"trial": trial.id, "arm": trial.arm, "seed": trial.seed, **number}
+
+
 def confusion_rows(trial: Trial, matrix: Any, classes: Sequence[str]) -> list[dict[str, Any]]:
     """A row for each pair of true and predicted class that occurs on the test split, with names where they have any."""
     counts = np.asarray(matrix)
@@ -39,9 +45,7 @@ def crashed_rows(trials: Sequence[Trial], error: BaseException) -> list[dict[str
     """Rows for trials whose population crashed: they stay in the table, with what went wrong."""
     return [
         {
-            "trial": trial.id,
-            "arm": trial.arm,
-            "seed": trial.seed,
+            **head(trial),
             "status": "crashed",
             **values(trial.config),
             "config_hash": digest(trial.config),

@@ -140,7 +140,7 @@ class Test:
     """The split that is read once, at the end.
 
     Its arrays and references are no attributes: they come out of :meth:`open` and :meth:`open_references`,
-    which ask for the capability that only ``train.loop``'s final evaluation makes.
+    which ask for the capability that only :mod:`train.conclusion` makes, for the final evaluation.
     """
 
     __test__ = False  # not a pytest class

@@ -1,0 +1,141 @@
+"""What a study declares to be tuned, checked for all arms before anything runs."""
+
+import dataclasses
+import importlib.util
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args, get_type_hints
+
+from experiments.plan import Plan
+from experiments.study import Study, Tuning
+from experiments.tuning import search
+from experiments.tuning.arm_spaces import FIRST_SEED, ArmSpace, check_paths, of_arm, replaced
+from experiments.tuning.selection import Compared, compared
+from models.base import BadInput, unknown
+from train.config import Config, Trial, digest
+from train.data.task import Task
+
+ADAPTIVE = {"tpe": {"optuna": "tuning"}, "gp": {"optuna": "tuning", "torch": "tuning-gp"}}
+"""Searches that learn from what earlier points came to: the libraries that each needs, and the extras they are in."""
+
+PATIENCE = 50
+"""Repetitions in a row, for each trial, after which no more points of a space are looked for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """The tuning of a plan, checked.
+
+    Attributes:
+        study: whose it is.
+        tuning: as declared.
+        spaces: of the arms that have something to tune.
+        points: the values of each tuning trial, by arm; None where an adaptive search finds them one after another.
+        compared: by what configurations are compared.
+        arms: all arms of the plan.
+        remarks: what a reader should know of the budgets.
+    """
+
+    study: Study
+    tuning: Tuning
+    spaces: Mapping[str, ArmSpace]
+    points: Mapping[str, Sequence[Mapping[str, Any]]] | None
+    compared: Compared
+    arms: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    def count(self, arm: str) -> int:
+        """The points that an arm tries."""
+        return self.tuning.trials if self.points is None else len(self.points[arm])
+
+    def trials(self, arms: Sequence[str]) -> list[Trial]:
+        """The tuning trials of these arms, as far as they are known before the first runs."""
+        return [
+            trial
+            for arm in arms
+            for number, drawn in enumerate(self.points[arm] if self.points is not None else ())
+            for trial in self.spaces[arm].trials(number, drawn, self.tuning.seeds)
+        ]
+
+
+def prepare(plan: Plan, tasks: Mapping[Config, Task]) -> Prepared:
+    """The tuning that the plan's study declares.
+
+    Raises:
+        BadInput: it cannot be done; nothing has run.
+    """
+    study, tuning = plan.study, plan.study.tuning
+    assert tuning is not None
+    _check_numbers(tuning, plan)
+    _check_libraries(tuning.search)
+    metric = compared(tuning, study.metric, {name: tasks[config] for name, config in plan.configs.items()})
+    steps = {} if tuning.steps is None else {"training.steps": tuning.steps}
+    spaces = {}
+    for arm, config in plan.configs.items():
+        short = replaced(config, steps, f"tuning.steps={tuning.steps}: arm {arm!r}")
+        _check_pruning(tuning, short, arm)
+        spaces[arm] = of_arm(tuning, arm, short)
+    check_paths(tuning, plan.configs, spaces)
+    remarks = [f"arm {arm!r} has nothing to tune: it runs as declared" for arm in spaces if not spaces[arm].spaces]
+    spaces = {arm: space for arm, space in spaces.items() if space.spaces}
+    points = None
+    if tuning.search not in ADAPTIVE:
+        points = {arm: _points(space, study, tuning) for arm, space in spaces.items()}
+        remarks += [
+            f"arm {arm!r} tries {len(found)} points instead of {tuning.trials}: there are no more different ones"
+            for arm, found in points.items()
+            if len(found) < tuning.trials
+        ]
+    return Prepared(study, tuning, spaces, points, metric, tuple(plan.configs), tuple(remarks))
+
+
+def _check_numbers(tuning: Tuning, plan: Plan) -> None:
+    for name in ("search", "pruning"):
+        known = get_args(get_type_hints(Tuning)[name])
+        if getattr(tuning, name) not in known:
+            raise unknown(f"tuning.{name}", getattr(tuning, name), known)
+    for name, least in (("trials", 2), ("seeds", 1), ("steps", 1)):
+        value = getattr(tuning, name)
+        if value is not None and value < least:
+            raise BadInput(f"tuning.{name}={value} must be at least {least}")
+    if not tuning.space and not any(tuning.arms.values()):
+        raise BadInput("tuning.space is empty: name what is tuned, e.g. {'optimizer.learning_rate': Uniform(...)}")
+    kept = range(FIRST_SEED, FIRST_SEED + tuning.seeds)
+    for trial in plan.trials:
+        if trial.seed >= FIRST_SEED or trial.root("init") in kept or trial.root("order") in kept:
+            raise BadInput(
+                f"trial {trial.id} would use a seed that tuning keeps for itself: those of results must be below "
+                f"{FIRST_SEED}, lest a configuration be reported by the seeds that it was chosen by"
+            )
+
+
+def _check_libraries(name: str) -> None:
+    for library, extra in ADAPTIVE.get(name, {}).items():
+        if importlib.util.find_spec(library) is None:
+            raise BadInput(f"tuning.search={name} needs {library}; install it with: pip install -e '.[{extra}]'")
+
+
+def _check_pruning(tuning: Tuning, config: Config, arm: str) -> None:
+    training = config.training
+    if tuning.pruning != "none" and training.evaluate_every >= training.steps:
+        raise BadInput(
+            f"tuning.pruning={tuning.pruning} needs evaluations before the end: arm {arm!r} has "
+            f"training.evaluate_every={training.evaluate_every}, and a tuning trial has {training.steps} steps"
+        )
+
+
+def _points(space: ArmSpace, study: Study, tuning: Tuning) -> list[dict[str, Any]]:
+    """The values of each tuning trial; no two give the same configuration."""
+    if tuning.search == "grid":
+        drawn = (space.draw(lambda path, _, at=at: at[path]) for at in search.grid(space.spaces, tuning.trials))
+    else:
+        seed = search.seed_of("tuning", study.name, space.arm)
+        drawn = (space.at(unit) for unit in search.units(tuning.search, len(space.spaces), seed))
+    found: dict[str, dict[str, Any]] = {}
+    repeated = 0
+    for point in drawn:
+        key = digest(space.with_values(point))
+        repeated = repeated + 1 if key in found else 0
+        found.setdefault(key, point)
+        if len(found) == tuning.trials or repeated == PATIENCE * tuning.trials:
+            break
+    return list(found.values())
