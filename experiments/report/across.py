@@ -71,6 +71,7 @@ def write(folder: Path, comparison: Comparison) -> None:
                 headings=headings(comparison),
                 lines=[cells(comparison, arm) for arm in comparison.arms],
                 legend=legend(comparison),
+                findings=findings(comparison),
                 figures=pictures,
                 sort_value=sort_value,
             ),
@@ -134,6 +135,28 @@ def _estimate(estimate: Estimate, *, decimals: int) -> Cell:
     return Cell(f"{estimate.value:.{decimals}f}", interval, estimate.value)
 
 
+def findings(comparison: Comparison) -> tuple[str, ...]:
+    """What may be concluded over all tasks, a sentence for each arm, from the intervals of P(better) alone."""
+    tasks = formatting.count(len(comparison.tasks), "task")
+    found = []
+    for each in comparison.overall:
+        if each.improvement is None:
+            continue
+        chance, (low, high) = each.improvement
+        wins = f"a run of it beats one of {comparison.baseline} in {chance:.0%} of cases"
+        interval = f"95% interval {low:.0%} to {high:.0%}"
+        if low > 0.5:
+            found.append(f"Over these {tasks}, {each.arm} is better than {comparison.baseline}: {wins} ({interval}).")
+        elif high < 0.5:
+            found.append(f"Over these {tasks}, {each.arm} is worse than {comparison.baseline}: {wins} ({interval}).")
+        else:
+            found.append(
+                f"Over these {tasks}, {each.arm} is neither better nor worse than {comparison.baseline} for all that "
+                f"these runs show: {wins} ({interval}, which includes one half)."
+            )
+    return tuple(found)
+
+
 def legend(comparison: Comparison) -> tuple[str, ...]:
     """How to read the table, a sentence or two each."""
     lines = [
@@ -157,7 +180,9 @@ def markdown(comparison: Comparison) -> str:
     head = [one_line(cell) for cell in headings(comparison)]
     lines = [markdown_line(head), "|" + "---|" + "---:|" * (len(head) - 1)]
     lines += [markdown_line([one_line(cell) for cell in cells(comparison, arm)]) for arm in comparison.arms]
-    return "\n".join([*lines, "", *(f"{note}\n" for note in (*legend(comparison), *comparison.cautions))])
+    return "\n".join(
+        [*lines, "", *(f"{note}\n" for note in (*findings(comparison), *legend(comparison), *comparison.cautions))]
+    )
 
 
 def latex(comparison: Comparison) -> str:
@@ -236,13 +261,14 @@ def document(comparison: Comparison) -> str:
             "friedman_p_value": ranks.p_value,
             "groups": [[comparison.arms[index] for index in group] for group in ranks.groups],
         },
+        "findings": list(findings(comparison)),
         "cautions": list(comparison.cautions),
     }
     return json.dumps(finite_json(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def show(console: Console, comparison: Comparison) -> None:
-    """Print the table, how to read it and the cautions."""
+    """Print the table, how to read it, the cautions and, last, what it says."""
 
     def table(columns: list[int]) -> Table:
         result = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
@@ -261,3 +287,6 @@ def show(console: Console, comparison: Comparison) -> None:
         console.print(Text(line, style="dim"))
     for line in comparison.cautions:
         console.print(Text.assemble(("! ", "yellow"), line))
+    console.print()
+    for line in findings(comparison):
+        console.print(Text(line))

@@ -33,8 +33,8 @@ def gallery(comparison: Comparison) -> Iterator[Drawn]:
         yield Drawn(
             "critical_difference",
             critical_difference(comparison),
-            "Critical-difference diagram: average ranks over tasks, best at the left. Arms that a thick line joins are "
-            "not different.",
+            "Critical-difference diagram: average ranks over tasks, best at the left. No two arms that a thick "
+            "line joins are shown to differ.",
             f"Average ranks: {ranks}.",
         )
 

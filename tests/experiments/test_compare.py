@@ -93,6 +93,7 @@ def test_three_studies_give_a_report(tmp_path, finished, capsys):
     assert found["critical_difference"]["critical_difference"] == pytest.approx(2.569 * np.sqrt(4 * 5 / 18), rel=1e-3)
     text = capsys.readouterr().out
     assert "4 arms over 3 tasks" in text
+    assert "Over these 3 tasks, cnn is better than mlp: a run of it beats one of mlp in" in " ".join(text.split())
     assert "1 in letters and 1 in signs" in " ".join(text.split())
 
 
