@@ -267,9 +267,11 @@ def test_the_data_stay_small_whatever_the_study(make_study, make_records):
     study = make_study(arms={f"arm {number}": {} for number in range(59)}, seeds=20, claims=())
     trials, _ = make_records(study)
     steps = np.arange(500)
+    values = np.random.default_rng(0).random((3, 500))
+    columns = dict(zip(("validation_accuracy", "validation_loss", "train_loss"), values, strict=True))
     curves = pd.concat(
         [
-            pd.DataFrame({"arm": arm, "seed": seed, "step": steps, "validation_accuracy": np.random.rand(500)})
+            pd.DataFrame({"arm": arm, "seed": seed, "step": steps, **columns})
             for arm, seed in trials[["arm", "seed"]].itertuples(index=False)
         ]
     )
@@ -306,7 +308,7 @@ def test_values_on_the_page_are_those_of_the_records(make_study, make_records):
 def test_the_command_asks_for_exactly_these(names):
     words = shlex.split(rerun(COMMAND + " --config.model.width=64 --only=lstm --parquet", names))
     assert words[:3] == ["python", "-m", "experiments"]
-    overrides = _parse(words[3:])
+    overrides, _ = _parse(words[3:])
     assert OPTIONS.only == names
     assert OPTIONS.workdir == "again", "where records lie nothing would run"
     assert (OPTIONS.experiment, OPTIONS.preset, OPTIONS.parquet) == ("architectures", "cpu", False)
