@@ -195,7 +195,8 @@ class _Run:
         known = (self.step // every - 1) * every
         lanes = range(len(self.population.trials))
         finished = [
-            self.pruned[lane] >= 0 or any(0 <= int(steps[lane]) <= known for steps in (self.diverged, self.stopped))
+            bool(self.pruned[lane] >= 0)
+            or any(0 <= int(steps[lane]) <= known for steps in (self.diverged, self.stopped))
             for lane in lanes
         ]
         if all(finished):

@@ -97,12 +97,12 @@ def check_paths(tuning: Tuning, configs: Mapping[str, Config], spaces: Mapping[s
     Raises:
         BadInput: one is not.
     """
-    declared = {path: tuple(configs) for path in tuning.space}
+    declared = {path: tuple(spaces) for path in tuning.space}
     declared |= {
         path: (arm,)
         for arm, own in tuning.arms.items()
         for path, space in own.items()
-        if space is not None and arm in configs
+        if space is not None and arm in spaces
     }
     for path, arms in declared.items():
         if path.startswith(FIXED):

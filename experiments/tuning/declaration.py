@@ -32,6 +32,7 @@ class Prepared:
         points: the values of each tuning trial, by arm; None where an adaptive search finds them one after another.
         compared: by what configurations are compared.
         arms: all arms of the plan.
+        same: those that are the baseline under other seeds, and take what it is given.
         remarks: what a reader should know of the budgets.
     """
 
@@ -41,6 +42,7 @@ class Prepared:
     points: Mapping[str, Sequence[Mapping[str, Any]]] | None
     compared: Compared
     arms: tuple[str, ...]
+    same: tuple[str, ...]
     remarks: tuple[str, ...]
 
     def count(self, arm: str) -> int:
@@ -69,13 +71,17 @@ def prepare(plan: Plan, tasks: Mapping[Config, Task]) -> Prepared:
     _check_libraries(tuning.search)
     metric = compared(tuning, study.metric, {name: tasks[config] for name, config in plan.configs.items()})
     steps = {} if tuning.steps is None else {"training.steps": tuning.steps}
+    same = same_but_for_seeds(plan)
     spaces = {}
     for arm, config in plan.configs.items():
+        if arm in same:
+            continue
         short = replaced(config, steps, f"tuning.steps={tuning.steps}: arm {arm!r}")
         _check_pruning(tuning, short, arm)
         spaces[arm] = of_arm(tuning, arm, short)
     check_paths(tuning, plan.configs, spaces)
-    remarks = [f"arm {arm!r} has nothing to tune: it runs as declared" for arm in spaces if not spaces[arm].spaces]
+    remarks = [f"arm {arm!r} takes what {study.baseline_name!r} is given: it differs in seeds alone" for arm in same]
+    remarks += [f"arm {arm!r} has nothing to tune: it runs as declared" for arm in spaces if not spaces[arm].spaces]
     spaces = {arm: space for arm, space in spaces.items() if space.spaces}
     points = None
     if tuning.search not in ADAPTIVE:
@@ -85,7 +91,17 @@ def prepare(plan: Plan, tasks: Mapping[Config, Task]) -> Prepared:
             for arm, found in points.items()
             if len(found) < tuning.trials
         ]
-    return Prepared(study, tuning, spaces, points, metric, tuple(plan.configs), tuple(remarks))
+    return Prepared(study, tuning, spaces, points, metric, tuple(plan.configs), tuple(same), tuple(remarks))
+
+
+def same_but_for_seeds(plan: Plan) -> list[str]:
+    """The arms that are the baseline under other seeds: they are not tuned, lest they be something else."""
+    baseline = plan.configs[plan.study.baseline_name]
+    return [
+        arm
+        for arm, config in plan.configs.items()
+        if config != baseline and dataclasses.replace(config, seeds=baseline.seeds) == baseline
+    ]
 
 
 def _check_numbers(tuning: Tuning, plan: Plan) -> None:

@@ -66,6 +66,8 @@ def tune(
         winner = selection.choose(own, points[arm], space, seeds=prepared.tuning.seeds, higher_is_better=higher)
         winners[arm] = winner
         _tell(arm, winner, prepared)
+    for arm in prepared.same:
+        winners[arm] = dataclasses.replace(winners[prepared.study.baseline_name], trials=0, statuses={})
     steps = max(space.config.training.steps for space in prepared.spaces.values())
     write_atomically(path, selection.content(prepared.tuning, prepared.compared, steps, winners))
     shutil.rmtree(folder / "tuning_checkpoints", ignore_errors=True)
