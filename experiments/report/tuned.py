@@ -95,20 +95,22 @@ def read(folder: Path) -> Tuned | None:
             )
             for arm, each in outcome["arms"].items()
         }
+        about = {
+            "column": str(outcome["column"]),
+            "higher_is_better": bool(outcome["higher_is_better"]),
+            "steps": int(outcome["steps"]),
+            "seeds": int(outcome["seeds"]),
+            "search": str(outcome["search"]),
+            "pruning": str(outcome["pruning"]),
+        }
         path = folder / RECORDS
         names = {"trial": str, "arm": str}
         trials = pd.read_csv(io.BytesIO(whole_lines(path)), dtype=names, keep_default_na=False, na_values=["", "nan"])
         trials = trials.drop_duplicates("trial", keep="last")
-        return Tuned(
-            column=str(outcome["column"]),
-            higher_is_better=bool(outcome["higher_is_better"]),
-            steps=int(outcome["steps"]),
-            seeds=int(outcome["seeds"]),
-            search=str(outcome["search"]),
-            pruning=str(outcome["pruning"]),
-            winners=winners,
-            trials=trials.assign(value=pd.to_numeric(trials["value"], errors="coerce")),
-        )
+        trials = trials.assign(value=pd.to_numeric(trials["value"], errors="coerce"))
+        if not {"arm", "number", "status"} <= set(trials.columns):
+            raise ValueError("it has no column for arm, number or status")
+        return Tuned(winners=winners, trials=trials, **about)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"{path} is damaged ({reason}); move its folder away and run again") from None
