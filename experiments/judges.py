@@ -184,10 +184,12 @@ def _exponent(claim: Exponent, evidence: Evidence) -> Verdict:
 
 def _steps_to_target(claim: StepsToTarget, evidence: Evidence) -> Verdict:
     metric = evidence.metric(claim)
-    arrivals = {arm: _arrivals(arm, claim, evidence) for arm in claim.arms}
+    ran = [set(evidence.trials.loc[evidence.trials["arm"] == name, "seed"]) for name in (claim.arm, claim.than)]
+    seeds = sorted(ran[0] & ran[1])
+    arrivals = {arm: _arrivals(arm, seeds, claim, evidence) for arm in claim.arms}
     quantity = f"ratio of the steps to {metric.curve}={claim.target:g}, {claim.arm} over {claim.than}"
     arm, than = arrivals[claim.arm], arrivals[claim.than]
-    if arm is None or than is None or arm.steps.shape != than.steps.shape:
+    if arm is None or than is None:
         return _unknown(claim, quantity, "There are no curves of the same seeds for both arms.")
     ratio = steps_ratio(arm, than)
     low, high = ratio.interval
@@ -206,15 +208,19 @@ def _steps_to_target(claim: StepsToTarget, evidence: Evidence) -> Verdict:
     )
 
 
-def _arrivals(arm: str, claim: StepsToTarget, evidence: Evidence) -> Arrivals | None:
-    """When the seeds of an arm reached the target; those that failed never did. None without curves."""
+def _arrivals(arm: str, seeds: list[int], claim: StepsToTarget, evidence: Evidence) -> Arrivals | None:
+    """When the seeds of an arm reached the target; those that failed never did. None without curves.
+
+    A seed that crashed before its first evaluation has no curve and stays in as one that never arrives.
+    """
     metric, curves = evidence.metric(claim), evidence.curves
     if curves is None or metric.curve not in curves:
         return None
     mine = curves[curves["arm"] == arm].drop_duplicates(["seed", "step"], keep="last")
-    table = mine.pivot(index="seed", columns="step", values=metric.curve).sort_index()
+    table = mine.pivot(index="seed", columns="step", values=metric.curve)
     if table.empty:
         return None
+    table = table.reindex(seeds)
     steps, values = table.columns.to_numpy(np.float64), table.to_numpy(np.float64)
     return steps_to_target(steps, values, claim.target, higher_is_better=metric.higher_is_better)
 
