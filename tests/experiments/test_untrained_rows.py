@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from experiments import runner
+from experiments import tables
 from experiments.formatting import ABSENT
 from experiments.plan import Plan
 from experiments.report import print_table, summarise, write
@@ -74,7 +74,7 @@ def test_a_row_for_each_of_several_data(study, make_records):
 
 def test_markdown(summary):
     lines = markdown(summary).splitlines()
-    assert lines[5] == f"| naive (no training) | {ABSENT} | 1.2500 |" + f" {ABSENT} |" * 6
+    assert lines[5] == f"| naive (no training) | {ABSENT} | 1.2500 |" + f" {ABSENT} |" * 7
     assert lines[6].startswith(f"| seasonal naive (no training) | {ABSENT} | 1.1250 |")
     assert len({line.count("|") for line in lines[:7]}) == 1
     assert "Rows without training: predictions that learn nothing, measured as the models are." in lines
@@ -93,7 +93,7 @@ def test_latex(summary):
     text = latex(summary)
     assert text.index("lstm &") < text.index(r"\midrule", text.index("lstm &")) < text.index("naive & --")
     row = next(line for line in text.splitlines() if line.startswith("seasonal naive &"))
-    assert row.count("&") == 8
+    assert row.count("&") == 9
     assert r"{\scriptsize no training}" in text
 
 
@@ -110,7 +110,7 @@ def test_page_and_verdict(tmp_path, study, make_records):
     page = (tmp_path / "report/index.html").read_text()
     assert page.count('<tr class="untrained">') == 2
     row = page[page.index('<tr class="untrained">') :]
-    assert row.index('<th scope="row">naive<span class="detail">no training</span></th>') < row.index("<td>1.2500</td>")
+    assert row.index('naive <span class="detail">no training</span></th>') < row.index(">1.2500</td>")
     assert json.loads(verdict_json(summary))["untrained"][1] == {"name": "seasonal naive", "arms": [], "value": 1.125}
 
 
@@ -128,11 +128,11 @@ def test_the_runner_takes_those_of_its_arms_data(tmp_path, study):
 
     configs = {"mlp": config(m3.Config()), "cnn": config(m3.Config()), "lstm": config(m1.Config())}
     plan = Plan(study, configs, (), ())
-    assert runner._untrained(plan, tmp_path) is None
+    assert tables.untrained(plan, tmp_path) is None
     rows = [("naive", data_digest(configs["mlp"]), 1.5), ("naive", "000000000000", 9.0)]
     pd.DataFrame(rows, columns=["name", "data_hash", "test_mase"]).to_csv(tmp_path / "untrained.csv", index=False)
-    found = runner._untrained(plan, tmp_path)
+    found = tables.untrained(plan, tmp_path)
     assert found[["arm", "test_mase"]].to_numpy().tolist() == [["mlp", 1.5], ["cnn", 1.5]]
     (tmp_path / "untrained.csv").write_text("a,b\n1,2\n")
     with pytest.raises(BadInput, match=r"untrained\.csv is damaged"):
-        runner._untrained(plan, tmp_path)
+        tables.untrained(plan, tmp_path)
