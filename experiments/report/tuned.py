@@ -14,8 +14,6 @@ from train.records import whole_lines
 
 RECORDS, OUTCOME = "tuning.csv", "tuning.json"
 
-_FIXED = ("trial", "arm", "number", "seed", "status", "value", "steps")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Winner:
@@ -60,8 +58,18 @@ class Tuned:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The tuned paths."""
-        return tuple(str(name) for name in self.trials.columns if name not in _FIXED)
+        """The tuned paths: those of the winners, and those whose values differ among the trials of one arm."""
+        won = {path for winner in self.winners.values() for path in winner.values}
+        fields = [str(name) for name in self.trials.columns if "." in str(name)]
+        varied = self.trials.groupby("arm", sort=False)[fields].nunique().max() > 1
+        return tuple(name for name in fields if name in won or varied[name])
+
+    def tried(self, arm: str) -> str:
+        """How many settings an arm tried, and what became of those that did not finish, in words."""
+        own = self.trials[(self.trials["arm"] == arm) & (self.trials["status"] != "ok")]
+        others = own.drop_duplicates("number")["status"].value_counts()
+        parts = ", ".join(f"{number} {status}" for status, number in sorted(others.items()))
+        return f"{self.winners[arm].trials}{f' ({parts})' if parts else ''}"
 
     def scores(self, arm: str) -> pd.DataFrame:
         """A row for each point that the arm tried, in order: ``number``, ``value`` and the tuned paths.

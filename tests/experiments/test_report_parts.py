@@ -99,7 +99,8 @@ def tuning_files(folder, *, edges=("optimizer.learning_rate",)):
                     "steps": 100,
                     "optimizer.learning_rate": 10.0**-number,
                     "optimizer.name": "adam" if number % 2 else "sgd",
-                    "optimizer.momentum": None if number % 2 else 0.9,
+                    "optimizer.momentum": None if number % 2 else 0.9 - number / 10,
+                    "model.width": 64 if arm == "cnn" else 128,
                 }
             )
     pd.DataFrame(rows).to_csv(folder / "tuning.csv", index=False)
@@ -121,6 +122,7 @@ def test_tuning_is_read_and_its_edges_flagged_everywhere(tmp_path, summary_of):
     tuning_files(tmp_path)
     found = tuned.read(tmp_path)
     assert found.paths == ("optimizer.learning_rate", "optimizer.name", "optimizer.momentum")
+    assert (found.tried("mlp"), found.tried("cnn")) == ("6 (1 diverged)", "6 (1 pruned)")
     scores = found.scores("mlp")
     raw = pd.read_csv(tmp_path / "tuning.csv")
     first = raw[(raw.arm == "mlp") & (raw.number == 0)]["value"]
