@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 import experiments
-from experiments import runner
+from experiments import runner, tables
 from experiments.study import About, Metric, Study
 from models import mlp
 from models.base import BadInput
@@ -328,7 +328,7 @@ def test_a_folder_in_which_a_process_works_is_refused(run, tmp_path):
 def test_names_that_look_like_something_else_stay_text(tmp_path):
     path = tmp_path / "trials.csv"
     path.write_text("trial,arm,config_hash,test_loss\nnone-s0,none,123456789012,nan\nnull-s0,null,1234567890e1,\n")
-    frame = runner._read(path)
+    frame = tables.read(path)
     assert list(frame["arm"]) == ["none", "null"]
     assert list(frame["config_hash"]) == ["123456789012", "1234567890e1"]
     assert frame["test_loss"].isna().all()

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from experiments import runner
+from experiments import tables
 from experiments.formatting import ABSENT
 from experiments.plan import Plan
 from experiments.report import print_table, summarise, write
@@ -128,11 +128,11 @@ def test_the_runner_takes_those_of_its_arms_data(tmp_path, study):
 
     configs = {"mlp": config(m3.Config()), "cnn": config(m3.Config()), "lstm": config(m1.Config())}
     plan = Plan(study, configs, (), ())
-    assert runner._untrained(plan, tmp_path) is None
+    assert tables.untrained(plan, tmp_path) is None
     rows = [("naive", data_digest(configs["mlp"]), 1.5), ("naive", "000000000000", 9.0)]
     pd.DataFrame(rows, columns=["name", "data_hash", "test_mase"]).to_csv(tmp_path / "untrained.csv", index=False)
-    found = runner._untrained(plan, tmp_path)
+    found = tables.untrained(plan, tmp_path)
     assert found[["arm", "test_mase"]].to_numpy().tolist() == [["mlp", 1.5], ["cnn", 1.5]]
     (tmp_path / "untrained.csv").write_text("a,b\n1,2\n")
     with pytest.raises(BadInput, match=r"untrained\.csv is damaged"):
-        runner._untrained(plan, tmp_path)
+        tables.untrained(plan, tmp_path)
