@@ -39,9 +39,6 @@ class Comparison:
         family: number of comparisons corrected for.
         only_arm_failed: pairs in which only ``arm`` diverged or crashed.
         only_than_failed: pairs in which only ``than`` did.
-        effect: ``difference`` in units of its own standard deviation (Hedges' correction), with interval.
-        seeds_needed: paired seeds with which a difference like this one would pass the corrected test with 80%
-            power, if it is what it seems; infinity where no realistic number would do, NaN where unknown.
         equivalence: whether the two are as good as equal; None where the study states no margin.
     """
 
@@ -58,8 +55,6 @@ class Comparison:
     family: int
     only_arm_failed: int
     only_than_failed: int
-    effect: Estimate
-    seeds_needed: float
     equivalence: Equivalence | None
 
     @property
@@ -86,6 +81,23 @@ class Comparison:
     def worse(self) -> bool:
         """Whether ``arm`` falls short of the margin, by the same rule."""
         return self.advantage.high < self.margin and self.p_value < LEVEL and self.only_than_failed == 0
+
+    @property
+    def effect(self) -> Estimate:
+        """``difference`` in units of its own standard deviation (Hedges' correction), with its interval."""
+        return statistics.standardised_effect(self.difference)
+
+    @property
+    def seeds_needed(self) -> float:
+        """Paired seeds with which such a difference would pass the corrected test against the margin with 80% power.
+
+        Taken at Holm's first step and as if the observed effect were the true one, which few seeds leave open.
+        Infinity where no realistic number would do, NaN where the effect is unknown.
+        """
+        margin = self.margin if self.higher_is_better else -self.margin
+        beyond = dataclasses.replace(self.difference, mean=self.difference.mean - margin)
+        needed = statistics.seeds_needed(statistics.standardised_effect(beyond).value, level=LEVEL / self.family)
+        return max(needed, self.pairs_needed) if math.isfinite(needed) else needed
 
     @property
     def too_few(self) -> str:
@@ -144,7 +156,11 @@ def compare(study: Study, trials: pd.DataFrame, *, claims_alone: bool = False) -
         trials: the records, a row a trial.
         claims_alone: whether only what is claimed is tested, not every arm against the baseline.
     """
-    values = results(trials, study.metric)
+    return compare_results(study, results(trials, study.metric), claims_alone=claims_alone)
+
+
+def compare_results(study: Study, values: dict[str, pd.Series], *, claims_alone: bool = False) -> Family:
+    """The same from each arm's metric by seed, as :func:`results` gives it."""
     keys = [] if claims_alone else [(arm, study.baseline_name, 0.0) for arm in study.arms]
     keys += [(claim.arm, claim.than, claim.margin) for claim in _tested(study)]
     keys = list(dict.fromkeys(keys))
@@ -187,7 +203,9 @@ def _pairs(first: np.ndarray, second: np.ndarray, test: Test) -> int:
 def _paired(values: dict[str, pd.Series], arm: str, than: str) -> tuple[np.ndarray, np.ndarray]:
     """The two arms' values over the seeds that both ran."""
     empty = pd.Series(dtype=np.float64)
-    first, second = values.get(arm, empty).align(values.get(than, empty), join="inner")
+    first, second = values.get(arm, empty), values.get(than, empty)
+    if not first.index.equals(second.index):
+        first, second = first.align(second, join="inner")
     return first.to_numpy(np.float64), second.to_numpy(np.float64)
 
 
@@ -203,17 +221,12 @@ def _comparison(
     sign = _sign(study.metric)
     runs, others = (sign * values[name].to_numpy() if name in values else np.zeros(0) for name in (arm, than))
     raw, corrected, least = test
-    difference = statistics.paired_difference(first, second)
-    effect = statistics.standardised_effect(difference)
-    # Against the claimed margin, as the test; enough for Holm's first step and for its smallest p-value.
-    beyond = statistics.standardised_effect(dataclasses.replace(difference, mean=difference.mean - sign * margin))
-    needed = statistics.seeds_needed(beyond.value, level=LEVEL / family)
     return Comparison(
         arm=arm,
         than=than,
         margin=margin,
         higher_is_better=study.metric.higher_is_better,
-        difference=difference,
+        difference=statistics.paired_difference(first, second),
         superiority=statistics.superiority(runs, others),
         test=study.test,
         raw_p_value=raw,
@@ -222,8 +235,6 @@ def _comparison(
         family=family,
         only_arm_failed=int(np.sum(np.isnan(first) & ~np.isnan(second))),
         only_than_failed=int(np.sum(~np.isnan(first) & np.isnan(second))),
-        effect=effect,
-        seeds_needed=max(needed, statistics.pairs_needed(family)) if np.isfinite(needed) else needed,
         equivalence=(
             None
             if study.equivalence_margin is None

@@ -50,6 +50,14 @@ def probability(value: float) -> str:
     return ABSENT if math.isnan(value) else f"{value:.2f}"
 
 
+def effect(value: float) -> str:
+    """A standardised effect: a sign, two decimals, fewer where it is large."""
+    if math.isnan(value):
+        return ABSENT
+    text = f"{value:+.2f}" if abs(value) < 10 else f"{value:+.0f}"
+    return text.replace("inf", "\N{INFINITY}").replace("-", "\N{MINUS SIGN}")
+
+
 def si(value: float) -> str:
     """Three significant digits and an SI prefix: ``101,770`` is ``102 k``."""
     if not math.isfinite(value):

@@ -42,32 +42,33 @@ def run_populations(
     files: Files,
     progress: StudyProgress,
     watch: Watch,
-    together: Sequence[Trial],
     choosing: Callable[[Sequence[Trial]], Choosing] | None = None,
+    chosen: Sequence[Trial] | None = None,
 ) -> int:
     """Run what has no record yet. Returns the number of trials that crashed.
 
     Args:
-        trials: those to run.
+        trials: all that shall be there in the end.
         tasks: of each configuration.
         expected: what a trial of each configuration costs.
         files: where records and checkpoints go.
         progress: told how far it is.
         watch: what is told and asked while a population runs.
-        together: all trials of the study, or of its tuning: equal static fields give them equal programs.
         choosing: how the trials of a population are judged, where they are run to choose a configuration.
+        chosen: those of the trials that are run now; None for all. Programs are those of all of them.
 
     Raises:
         BadInput: checkpoints hold one of the trials with another configuration.
         Interrupted: a stop was asked for.
     """
     finished = files.finished()
-    traced = study_traced_paths(together)
+    traced = study_traced_paths(trials)
     # Only what is left: more seeds or arms leave the finished trials alone. Since a population's rows
     # are written all at once, one that was broken off has the same trials, and so its name, again.
-    left = [trial for trial in trials if (trial.id, digest(trial.config)) not in finished]
+    wanted = trials if chosen is None else chosen
+    left = [trial for trial in wanted if (trial.id, digest(trial.config)) not in finished]
     saved = resumption.find(files.checkpoint_folder)
-    resumption.check(together, saved)
+    resumption.check(trials, saved)
 
     def make(members: Group) -> Population:
         config = members.trials[0].config
@@ -85,7 +86,7 @@ def run_populations(
     begin = time.perf_counter()
     queue = collections.deque(resumption.groups(left, saved, traced))
     preparation = Preparation(make)
-    progress.skip(work(trials, expected) - work(left, expected))
+    progress.skip(work(wanted, expected) - work(left, expected))
     with contextlib.closing(preparation):
         while queue:
             members = queue.popleft()

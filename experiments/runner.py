@@ -77,11 +77,11 @@ def run(
     deterministic: bool = False,
     tracker: Sequence[str] = (),
     profile: bool = False,
+    only: Sequence[str] | None = None,
+    parquet: bool = False,
     tune: bool = True,
     tuned: command_line.Changes = (),
     tuning_storage: str | None = None,
-    only: Sequence[str] | None = None,
-    parquet: bool = False,
     command: str | None = None,
     console: Console | None = None,
 ) -> Result:
@@ -104,12 +104,12 @@ def run(
         deterministic: a GPU computes the same bits in every run; see :data:`train.devices.DETERMINISTIC`.
         tracker: what is told of the curves beside ``curves.csv``: tensorboard, wandb.
         profile: whether a few steps of each population are profiled, into ``workdir/name/profiles``.
+        only: arms or trials that are run, e.g. ``cnn`` or ``cnn-s3``; the others of the plan are left. None for all.
+        parquet: whether ``trials.parquet`` and ``curves.parquet`` are written beside the CSV files.
         tune: false: the declared configurations run, whatever tuning the study declares.
         tuned: changes of the declared tuning, or what makes one: spaces by path, and fields such as ``trials``, e.g.
             ``{"optimizer.learning_rate": Uniform(1e-4, 1e-1, log=True), "trials": 16}``.
         tuning_storage: URL of the database of an adaptive search; None for a file in the folder.
-        only: arms or trials that are run, e.g. ``cnn`` or ``cnn-s3``; the others of the plan are left. None for all.
-        parquet: whether ``trials.parquet`` and ``curves.parquet`` are written beside the CSV files.
         command: the command that the report shows; None for the one that these arguments make.
         console: where progress, table and verdict go; None for standard output.
 
@@ -146,7 +146,7 @@ def run(
     with _only_process(folder), Stop() as stop:
         _write_plan(plan, tasks, folder, command, accept_changed_data)
         watched = Watch(lambda _: None, lambda: stop.asked, told, folder / "profiles" if profile else None)
-        plan, crashed = _train(plan, prepared, tasks, folder, console, watched, tuning_storage, only)
+        plan, crashed = _train(plan, only, prepared, tasks, folder, console, watched, tuning_storage)
         result = _report(plan, folder, command, console, parquet=parquet)
     return dataclasses.replace(result, crashed=crashed)
 
@@ -224,15 +224,15 @@ def _write_plan(plan: Plan, tasks: Mapping[Config, Task], folder: Path, command:
 
 def _train(
     plan: Plan,
+    only: Sequence[str] | None,
     prepared: Prepared | None,
     tasks: Mapping[Config, Task],
     folder: Path,
     console: Console,
     watch: Watch,
     storage: str | None,
-    only: Sequence[str] | None,
 ) -> tuple[Plan, int]:
-    """Tune what is to be tuned, then run what has no record yet.
+    """Tune what is to be tuned, then run what is chosen and has no record yet.
 
     Returns:
         the plan with the configurations that were chosen, and the number of trials that crashed.
@@ -256,7 +256,6 @@ def _train(
                     files,
                     progress,
                     watch._replace(trackers=(), profiles=None),
-                    trials,
                     functools.partial(tuning.choosing, prepared, files.curves),
                 )
                 return files.trials
@@ -270,8 +269,8 @@ def _train(
             tasks = {config: tasks[plan.configs[arm]] for arm, config in chosen.configs.items()}
             plan = chosen
         files = Files(folder, plan.trials, list(tasks.values()))
-        expected = costs_of(plan.trials, tasks)
-        crashed += run_populations(choose(plan, only), tasks, expected, files, progress, watch, plan.trials)
+        costs_now = costs_of(plan.trials, tasks)
+        crashed += run_populations(plan.trials, tasks, costs_now, files, progress, watch, chosen=choose(plan, only))
     return plan, crashed
 
 
@@ -286,9 +285,17 @@ def _report(plan: Plan, folder: Path, command: str, console: Console, *, parquet
     if missing:
         logger.warning("%d of %d trials have no record yet; the report leaves them out", missing, len(plan.trials))
     beside = tables.untrained(plan, folder)
-    summary = report.write(folder, plan.study, trials, curves, command=command, untrained=beside)
+    summary = report.write(
+        folder, plan.study, trials, curves, command=command, untrained=beside, registration=_registered(plan, folder)
+    )
     if parquet:
         tables.write_parquet(folder)
     report.print_table(console, summary)
     console.print(f"Report: {folder / 'report' / 'index.html'}", highlight=False, soft_wrap=True)
     return Result(folder, trials, curves, summary, int((trials["status"] == "crashed").sum()))
+
+
+def _registered(plan: Plan, folder: Path) -> registration.Registration | None:
+    """What was registered before the first step; None where the records are of an older version."""
+    entry = registration.entry(folder / "study.json")
+    return None if entry is None else registration.read(entry, registration.content(plan.study, plan.configs))

@@ -6,6 +6,7 @@ apart: each arm has its own colour, line style and marker.
 
 import io
 import itertools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -14,8 +15,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from experiments.statistics import Spread
 from experiments.study import Metric
 
 WIDTH, HEIGHT = 3.3, 2.4
@@ -92,6 +94,21 @@ def metric_axis(axes: Axes, metric: Metric, label: str) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     if metric.percent:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.6g}"))
+
+
+def value_axis(axes: Axes, values: list[float]) -> None:
+    """A horizontal axis of settings: logarithmic where they are positive and span more than a decade."""
+    if min(values) > 0 and max(values) > 10 * min(values):
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+
+
+def bars(spread: Spread) -> list[list[float]] | None:
+    """How far an interval reaches below and above its mean, as Matplotlib wants it; None where there is none."""
+    low, high = spread.interval
+    return [[spread.mean - low], [high - spread.mean]] if math.isfinite(low) else None
 
 
 def say(axes: Axes, text: str) -> None:

@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from matplotlib.transforms import Bbox, ScaledTranslation
 
 from experiments import formatting, statistics
-from experiments.report.drawing import Look, blank, looks, metric_axis, say
+from experiments.report.drawing import Look, bars, blank, looks, metric_axis, say
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
 
@@ -151,11 +151,10 @@ def _draw(axes: Axes, row: Row, place: float, values: np.ndarray, look: Look) ->
         alpha=0.55,
         transform=beside,
     )
-    half = row.metric.mean - row.metric.interval.low
     axes.errorbar(
         place,
         row.metric.mean,
-        yerr=half if math.isfinite(half) else None,
+        yerr=bars(row.metric),
         color=look.color,
         marker=look.marker,
         markersize=5,

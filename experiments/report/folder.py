@@ -1,7 +1,9 @@
 """The report's folder, replaced as a whole: an interrupted report leaves the old one."""
 
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -12,9 +14,13 @@ from experiments.report.summary import Summary, summarise
 from experiments.report.verdict import verdict_json
 from experiments.study import Study
 
+if TYPE_CHECKING:
+    from experiments.report.gallery import Drawn
+
 NAME = "report"
-# Beside the report and of fixed names, so that the next run finds what a kill left behind.
-_NEW, _OLD = ".report.new", ".report.old"
+
+LARGEST_SVG = 250_000
+"""Bytes above which the page takes a PNG file, so that it stays small."""
 
 
 def write(
@@ -53,13 +59,20 @@ def write(
         registration=registration,
         curves=curves,
     )
-    report, new, old = directory / NAME, directory / _NEW, directory / _OLD
+    replace(directory / NAME, lambda folder: _fill(folder, summary, curves))
+    return summary
+
+
+def replace(report: Path, fill: Callable[[Path], None]) -> None:
+    """Put a folder in the place of an old one, which stays whole until the new one is."""
+    new, old = (report.with_name(f".{report.name}.{which}") for which in ("new", "old"))
     if old.exists() and not report.exists():
         old.rename(report)
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
-        _fill(new, summary, curves)
+        new.mkdir(parents=True)
+        fill(new)
         if report.exists():
             report.rename(old)
         new.rename(report)
@@ -68,22 +81,32 @@ def write(
             old.rename(report)
         for leftover in (new, old):
             shutil.rmtree(leftover, ignore_errors=True)
-    return summary
+
+
+def save(folder: Path, drawn: "Iterable[Drawn]") -> list[Picture]:
+    """Write each figure as PNG, PDF and SVG; return the pictures for the page."""
+    from experiments.report import drawing
+
+    folder.mkdir()
+    pictures = []
+    with drawing.style():
+        for each in drawn:
+            for kind in ("png", "pdf", "svg"):
+                (folder / f"{each.name}.{kind}").write_bytes(drawing.render(each.figure, kind))
+            # Hundreds of markers make an SVG file larger than the picture of them.
+            content = (folder / f"{each.name}.svg").read_bytes()
+            kind = "svg+xml" if len(content) <= LARGEST_SVG else "png"
+            content = content if kind == "svg+xml" else (folder / f"{each.name}.png").read_bytes()
+            pictures.append(Picture(each.name, kind, content, each.caption, each.description, wide=each.wide))
+    return pictures
 
 
 def _fill(folder: Path, summary: Summary, curves: pd.DataFrame) -> None:
     """Write every file of the report."""
     # Matplotlib takes most of a second to import; reading a report's numbers should not.
-    from experiments.report import drawing, gallery
+    from experiments.report import gallery
 
-    (folder / "figures").mkdir(parents=True)
-    pictures = []
-    with drawing.style():
-        for each in gallery.gallery(summary, curves):
-            for kind in ("png", "pdf", "svg"):
-                (folder / "figures" / f"{each.name}.{kind}").write_bytes(drawing.render(each.figure, kind))
-            svg = (folder / "figures" / f"{each.name}.svg").read_bytes()
-            pictures.append(Picture(each.name, svg, each.caption, each.description))
+    pictures = save(folder / "figures", gallery.gallery(summary, curves))
     texts = {
         "index.html": page(summary, pictures, curves),
         "table.md": table.markdown(summary),

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-from experiments.report.drawing import HEIGHT, WIDTH, Look, blank, looks, metric_axis, say
+from experiments.report.drawing import HEIGHT, WIDTH, Look, bars, blank, looks, metric_axis, say
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
 
@@ -71,11 +71,11 @@ def _panel(axes: Axes, summary: Summary, rows: list[Row], name: str, styles: dic
     # Between its points a front is a step: who may pay a little more gets no more than the cheaper arm.
     axes.step(costs[best], values[best], where="post", color="#888888", linewidth=1, zorder=1)
     for place, row in enumerate(rows):
-        look, half = styles[row.arm], row.metric.mean - row.metric.interval.low
+        look = styles[row.arm]
         axes.errorbar(
             costs[place] if costs[place] > 0 else math.nan,
             values[place],
-            yerr=half if math.isfinite(half) else None,
+            yerr=bars(row.metric),
             color=look.color,
             marker=look.marker,
             markersize=5,

@@ -7,8 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import formatting
-from experiments.report import figures, fronts
+from experiments.report import figures, fronts, sensitivity, tuning_figures
+from experiments.report.drawing import WIDTH
 from experiments.report.summary import Summary
+from experiments.report.tuned import Tuned
 
 
 class Drawn(NamedTuple):
@@ -18,6 +20,11 @@ class Drawn(NamedTuple):
     figure: Figure
     caption: str
     description: str
+
+    @property
+    def wide(self) -> bool:
+        """Whether it needs the width of two."""
+        return bool(self.figure.get_figwidth() > 1.5 * WIDTH)
 
 
 def gallery(summary: Summary, curves: pd.DataFrame) -> Iterator[Drawn]:
@@ -47,4 +54,40 @@ def gallery(summary: Summary, curves: pd.DataFrame) -> Iterator[Drawn]:
         f"{label} against what an arm costs. Filled markers, joined by a line, form the Pareto front by their means: "
         "no other arm is at once cheaper and better. Bars are 95% intervals.",
         f"Scatter charts against parameters, FLOPs and training time. Mean {said}",
+    )
+    if sensitivity.numeric_factors(summary):
+        yield Drawn(
+            "sensitivity",
+            sensitivity.sensitivity(summary),
+            f"{label} against each field that the study varies, a line for each setting of the others. Small dots are "
+            "seeds, bars 95% intervals of the mean.",
+            f"Line charts against {', '.join(sensitivity.numeric_factors(summary))}. Mean {said}",
+        )
+    if sensitivity.grid(summary) is not None:
+        yield Drawn(
+            "heat_map",
+            sensitivity.heat_map(summary),
+            f"Mean {metric.label} at each point of the grid; brighter is better.",
+            f"Heat map of {' and '.join(summary.study.factors)}. Mean {said}",
+        )
+    if summary.tuned is not None:
+        yield from _tuning(summary, summary.tuned)
+
+
+def _tuning(summary: Summary, tuned: Tuned) -> Iterator[Drawn]:
+    column = tuned.column.replace("_", " ")
+    best = "; ".join(f"{arm} {winner.value:.5g}" for arm, winner in tuned.winners.items())
+    yield Drawn(
+        "tuning_values",
+        tuning_figures.tuning_values(summary, tuned),
+        f"{column[0].upper()}{column[1:]} against each tuned value. A dot is a setting that was tried, a ring the one "
+        "that won.",
+        f"Scatter charts against {', '.join(tuned.paths)}. Best {column}: {best}.",
+    )
+    yield Drawn(
+        "tuning_budget",
+        tuning_figures.tuning_budget(summary, tuned),
+        f"Expected best {column} after so many tuning trials, with 95% intervals (Tang et al. 2020). Where lines "
+        "cross, the ranking of the arms depends on the budget. Exact for random search, an approximation for others.",
+        f"Line chart, a line for each arm. Best {column}: {best}.",
     )

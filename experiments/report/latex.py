@@ -1,6 +1,7 @@
 """``table.tex``: the table as a paper prints it."""
 
-from experiments.report.cells import cells, headings, legend, untrained_cells
+from experiments.report.cells import cells, headings, untrained_cells
+from experiments.report.legend import legend
 from experiments.report.summary import Summary
 
 _LATEX = {
@@ -42,7 +43,7 @@ def latex(summary: Summary) -> str:
         r"\midrule",
     ]
     for index, row in enumerate(summary.rows):
-        row_cells = cells(row, summary.study.metric)
+        row_cells = cells(row, summary.study)
         lines.append(_latex_line([cell.text for cell in row_cells], bold=row.bold))
         lines.append(_latex_line([cell.detail for cell in row_cells], small=True))
         if index == 0 and len(summary.rows) > 1:
@@ -50,7 +51,7 @@ def latex(summary: Summary) -> str:
     if summary.untrained:
         lines.append(r"\midrule")
     for row in summary.untrained:
-        row_cells = untrained_cells(row, summary.study.metric)
+        row_cells = untrained_cells(row, summary.study)
         lines.append(_latex_line([cell.text for cell in row_cells]))
         lines.append(_latex_line([cell.detail for cell in row_cells], small=True))
     caption = " ".join([*legend(summary), *summary.cautions])

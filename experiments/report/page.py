@@ -5,30 +5,33 @@ import hashlib
 import math
 from collections.abc import Sequence
 from importlib import resources
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from experiments import formatting
-from experiments.report.cells import Cell, cells, headings, legend, origins, untrained_cells
+from experiments.report.cells import Cell, cells, headings, untrained_cells
+from experiments.report.legend import legend, origins
 from experiments.report.page_data import page_data
 from experiments.report.summary import Summary
 
 
 class Picture(NamedTuple):
-    """A figure as the page shows it: its SVG file, what it is, and what it says to who does not see it."""
+    """A figure as the page shows it: its file, what it is, what it says to who does not see it, its width."""
 
     name: str
-    svg: bytes
+    kind: Literal["svg+xml", "png"]
+    content: bytes
     caption: str
     description: str
+    wide: bool = False
 
     @property
     def source(self) -> str:
         """The file as an address that needs no network."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
+        return f"data:image/{self.kind};base64," + base64.b64encode(self.content).decode()
 
 
 def page(summary: Summary, pictures: Sequence[Picture], curves: pd.DataFrame) -> str:
@@ -46,8 +49,8 @@ def page(summary: Summary, pictures: Sequence[Picture], curves: pd.DataFrame) ->
         summary=summary,
         study=study,
         headings=tuple(zip(headings(summary), origins(summary), strict=True)),
-        lines=[("better" if row.bold else "", row.arm, cells(row, study.metric)) for row in summary.rows]
-        + [("untrained", "", untrained_cells(row, study.metric)) for row in summary.untrained],
+        lines=[("better" if row.bold else "", row.arm, cells(row, study)) for row in summary.rows]
+        + [("untrained", "", untrained_cells(row, study)) for row in summary.untrained],
         sort_value=_sort_value,
         legend=legend(summary),
         seeds=_seeds(summary),

@@ -6,10 +6,11 @@ import math
 import pandas as pd
 
 from experiments.comparisons import Comparison
-from experiments.report.cells import Cell, cells, headings, legend, untrained_cells
+from experiments.report.cells import Cell, cells, headings, untrained_cells
+from experiments.report.legend import legend
 from experiments.report.rows import Row, UntrainedRow
 from experiments.report.summary import Summary
-from experiments.statistics import Spread
+from experiments.statistics import Equivalence, Spread
 
 
 def markdown(summary: Summary) -> str:
@@ -21,13 +22,11 @@ def markdown(summary: Summary) -> str:
     head = [_one_line(cell) for cell in headings(summary)]
     lines = [line(head), "|" + "---|" + "---:|" * (len(head) - 1)]
     for row in summary.rows:
-        texts = [_one_line(cell) for cell in cells(row, summary.study.metric)]
+        texts = [_one_line(cell) for cell in cells(row, summary.study)]
         if row.bold:
             texts[0], texts[2] = f"**{texts[0]}**", f"**{texts[2]}**"
         lines.append(line(texts))
-    lines += [
-        line([_one_line(cell) for cell in untrained_cells(row, summary.study.metric)]) for row in summary.untrained
-    ]
+    lines += [line([_one_line(cell) for cell in untrained_cells(row, summary.study)]) for row in summary.untrained]
     notes = [*legend(summary), *summary.cautions]
     return "\n".join([*lines, "", *(f"{note}\n" for note in notes)])
 
@@ -100,6 +99,10 @@ def _comparison_columns(comparison: Comparison | None) -> dict[str, object]:
         "pairs": comparison.difference.n,
         "pairs_lost": comparison.difference.lost,
         **spread_columns("difference", comparison.difference),
+        "effect": comparison.effect.value,
+        "effect_low": comparison.effect.interval.low,
+        "effect_high": comparison.effect.interval.high,
+        "test": comparison.test,
         "p_value": comparison.raw_p_value,
         "p_value_holm": comparison.p_value,
         "p_value_holm_smallest": comparison.smallest_p_value,
@@ -107,7 +110,21 @@ def _comparison_columns(comparison: Comparison | None) -> dict[str, object]:
         "p_better": comparison.superiority.probability,
         "p_better_low": comparison.superiority.interval.low,
         "p_better_high": comparison.superiority.interval.high,
+        "seeds_needed": comparison.seeds_needed,
+        **_equivalence_columns(comparison.equivalence),
         "better": comparison.better,
+    }
+
+
+def _equivalence_columns(equivalence: Equivalence | None) -> dict[str, object]:
+    if equivalence is None:
+        return {}
+    return {
+        "equivalence_margin": equivalence.margin,
+        "equivalence_p_value": equivalence.p_value,
+        "equivalence_low": equivalence.interval.low,
+        "equivalence_high": equivalence.interval.high,
+        "equivalent": equivalence.equivalent,
     }
 
 

@@ -5,7 +5,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.report.cells import Cell, cells, headings, legend, untrained_cells
+from experiments.report.cells import Cell, cells, headings, untrained_cells
+from experiments.report.legend import legend
 from experiments.report.summary import Summary
 
 _STYLES = {"supported": "bold green", "refuted": "bold red", "inconclusive": "bold yellow"}
@@ -14,19 +15,12 @@ _STYLES = {"supported": "bold green", "refuted": "bold red", "inconclusive": "bo
 def print_table(console: Console, summary: Summary) -> None:
     """Print the table, how to read it, the cautions and, last, the verdict on each claim.
 
-    Where the console is too narrow for the table, it is printed in two parts.
+    Where the console is too narrow for the table, it is printed in parts, each with the arms' names.
     """
     study = summary.study
     console.print(Text.assemble((study.name, "bold"), f", preset {study.preset}"))
-    columns = range(len(headings(summary)))
-    whole = _table(summary, [*columns])
-    natural = console.measure(whole, options=console.options.update(max_width=10_000)).maximum
-    if natural <= console.width:
-        console.print(whole)
-    else:
-        # Results first; then the arm again with what it costs.
-        console.print(_table(summary, [*columns[:5]]))
-        console.print(_table(summary, [0, *columns[5:]]))
+    for columns in _parts(console, summary):
+        console.print(_table(summary, columns))
     for line in legend(summary):
         console.print(Text(line, style="dim"))
     for line in summary.cautions:
@@ -39,6 +33,19 @@ def print_table(console: Console, summary: Summary) -> None:
         console.print(Text(verdict.explanation))
 
 
+def _parts(console: Console, summary: Summary) -> list[list[int]]:
+    """The columns of each part of the table: as many as the console is wide."""
+    whole = console.options.update(max_width=10_000)
+    parts: list[list[int]] = [[0]]
+    for column in range(1, len(headings(summary))):
+        longer = [*parts[-1], column]
+        if len(parts[-1]) > 1 and console.measure(_table(summary, longer), options=whole).maximum > console.width:
+            parts.append([0, column])
+        else:
+            parts[-1] = longer
+    return parts
+
+
 def _table(summary: Summary, columns: list[int]) -> Table:
     """The table's columns of these numbers."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
@@ -46,14 +53,14 @@ def _table(summary: Summary, columns: list[int]) -> Table:
     for column in columns:
         table.add_column(_stacked(head[column]), justify="right" if column else "left", overflow="fold")
     for row in summary.rows:
-        texts = [_stacked(cell) for cell in cells(row, summary.study.metric)]
+        texts = [_stacked(cell) for cell in cells(row, summary.study)]
         if row.bold:
             for text in (texts[0], texts[2]):
                 text.stylize("bold")
         table.add_row(*(texts[column] for column in columns))
     table.add_section()
     for row in summary.untrained:
-        texts = [_stacked(cell) for cell in untrained_cells(row, summary.study.metric)]
+        texts = [_stacked(cell) for cell in untrained_cells(row, summary.study)]
         table.add_row(*(texts[column] for column in columns))
     return table
 

@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 from experiments.comparisons import Comparison
+from experiments.report.legend import TESTS
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
 from experiments.report.tuned import Tuned
-from experiments.statistics import CONFIDENCE, LEVEL, Spread
+from experiments.statistics import CONFIDENCE, LEVEL, Equivalence, Spread
 from experiments.verdicts import Verdict
 
 
@@ -30,7 +31,7 @@ def verdict_json(summary: Summary) -> str:
         "seeds": study.seeds,
         "confidence": CONFIDENCE,
         "level": LEVEL,
-        "test": "two-sided paired sign-flip permutation test, Holm correction",
+        "test": f"two-sided paired {TESTS[study.test]} test, Holm correction",
         "comparisons": summary.family,
         "registration": None if summary.registration is None else dataclasses.asdict(summary.registration),
         "exploratory_seeds": list(summary.exploratory_seeds),
@@ -86,6 +87,8 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     return {
         "than": comparison.than,
         "difference": _spread(comparison.difference),
+        "effect": {"value": comparison.effect.value, "interval": list(comparison.effect.interval)},
+        "test": comparison.test,
         "p_value_uncorrected": comparison.raw_p_value,
         "p_value": comparison.p_value,
         "smallest_p_value": comparison.smallest_p_value,
@@ -93,6 +96,17 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "too_few": comparison.too_few or None,
         "p_better": comparison.superiority.probability,
         "p_better_interval": list(comparison.superiority.interval),
+        "seeds_needed": comparison.seeds_needed,
+        "equivalence": None if comparison.equivalence is None else _equivalence(comparison.equivalence),
+    }
+
+
+def _equivalence(equivalence: Equivalence) -> dict[str, Any]:
+    return {
+        "margin": equivalence.margin,
+        "p_value": equivalence.p_value,
+        "interval": list(equivalence.interval),
+        "equivalent": equivalence.equivalent,
     }
 
 

@@ -45,7 +45,7 @@ def percentile_interval(draws: Float[np.ndarray, " resamples"], *, confidence: f
     return Interval(float(low), float(high))
 
 
-def expanded_confidence(freedom: int, *, confidence: float = CONFIDENCE) -> float:
+def expanded_confidence(freedom: float, *, confidence: float = CONFIDENCE) -> float:
     """The confidence at which a percentile interval has the width of Student's with so many degrees of freedom.
 
     ``2 Φ(t(f)) - 1``: percentiles of a bootstrap are about normal, which makes intervals from few values too short.

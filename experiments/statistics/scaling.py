@@ -9,6 +9,7 @@ from experiments.statistics.bootstrap import expanded_confidence, percentile_int
 from experiments.statistics.intervals import UNKNOWN, Estimate, Interval
 
 RESAMPLES = 1000
+_STEPS = 60
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,28 +127,25 @@ def check_held_out(
 
 def _fitted(
     sizes: np.ndarray, values: np.ndarray, offset: bool, resamples: int, seed: int
-) -> tuple[PowerLaw, np.ndarray | None, int, float]:
+) -> tuple[PowerLaw, np.ndarray | None, float, float]:
     """The law, its resampled parameters (a row each), their degrees of freedom, the deviation of a seed's log."""
     finite = np.isfinite(values)
     if (values[finite] <= 0).any() or not (sizes > 0).all():
         raise ValueError("a power law is fitted to logarithms: sizes and values must be above zero")
-    groups = [np.log(values[kept, j].astype(np.float64)) for j, kept in enumerate(finite.T)]
-    used = [j for j, group in enumerate(groups) if group.size]
+    used = np.flatnonzero(finite.any(axis=0))
     parameters = 3 if offset else 2
     if np.unique(sizes[used]).size < parameters:
-        raise ValueError(f"a power law with {parameters} parameters needs as many sizes, not {len(used)}")
-    groups = [groups[j] for j in used]
-    x = np.repeat(np.log(sizes[used].astype(np.float64)), [group.size for group in groups])
-    whole = _least_squares(x, np.concatenate(groups), offset, None)
-    freedom = sum(group.size - 1 for group in groups)
-    draws, deviation, intervals = None, np.nan, [UNKNOWN] * 3
-    if freedom > 0:
-        centred = [group - group.mean() for group in groups]
-        deviation = float(np.sqrt(sum((group**2).sum() for group in centred) / freedom))
-        generator = np.random.default_rng(seed)
-        draws = np.array(
-            [_least_squares(x, _resampled(groups, centred, generator), offset, whole) for _ in range(resamples)]
-        )
+        raise ValueError(f"a power law with {parameters} parameters needs as many sizes, not {used.size}")
+    groups = [np.log(values[finite[:, j], j].astype(np.float64)) for j in used]
+    counts = np.array([group.size for group in groups])
+    x = np.repeat(np.log(sizes[used].astype(np.float64)), counts)
+    whole = _least_squares(x, np.concatenate(groups)[None], offset)[0]
+    draws, freedom, deviation, intervals = None, np.nan, np.nan, [UNKNOWN] * 3
+    if (counts > 1).any():
+        squares = np.array([((group - group.mean()) ** 2).sum() for group in groups])
+        deviation = float(np.sqrt(squares.sum() / (counts - 1).sum()))
+        freedom = _freedom(x, counts, squares)
+        draws = _least_squares(x, _resampled(groups, resamples, seed), offset, whole)
         confidence = expanded_confidence(freedom)
         intervals = [percentile_interval(column, confidence=confidence) for column in draws.T]
     law = PowerLaw(
@@ -159,54 +157,86 @@ def _fitted(
     return law, draws, freedom, deviation
 
 
-def _resampled(groups: list[np.ndarray], centred: list[np.ndarray], generator: np.random.Generator) -> np.ndarray:
-    """Every size's log values drawn anew around their mean."""
+def _freedom(x: np.ndarray, counts: np.ndarray, squares: np.ndarray) -> float:
+    """Satterthwaite's degrees of freedom of the line's slope: mostly the outermost sizes determine its variance."""
+    several = counts > 1
+    places = x[np.cumsum(counts) - 1] - x.mean()
+    parts = (places**2 * counts * squares / np.maximum(counts - 1, 1))[several]
+    if not parts.sum() > 0:
+        return float((counts - 1).sum())
+    return max(1.0, float(parts.sum() ** 2 / (parts**2 / (counts - 1)[several]).sum()))
+
+
+def _resampled(groups: list[np.ndarray], resamples: int, seed: int) -> np.ndarray:
+    """Every size's log values drawn anew around their mean, a row a resample."""
+    generator = np.random.default_rng(seed)
     return np.concatenate(
         [
-            group.mean() + np.sqrt(group.size / max(1, group.size - 1)) * generator.choice(deviations, group.size)
-            for group, deviations in zip(groups, centred, strict=True)
-        ]
+            group.mean()
+            + np.sqrt(group.size / max(1, group.size - 1))
+            * generator.choice(group - group.mean(), (resamples, group.size))
+            for group in groups
+        ],
+        axis=1,
     )
 
 
-def _least_squares(x: np.ndarray, y: np.ndarray, offset: bool, start: np.ndarray | None) -> np.ndarray:
-    """``(a, b, c)`` that minimise ``Σ (y - log(a exp(-b x) + c))²``; ``x`` and ``y`` are logarithms."""
-    line = _line(x, y)
-    if not offset:
-        return np.array([np.exp(line[0]), line[1], 0.0])
-    from scipy import optimize  # as late as this: it loads slowly
+def _least_squares(x: np.ndarray, y: np.ndarray, offset: bool, start: np.ndarray | None = None) -> np.ndarray:
+    """For each row of ``y`` the ``(a, b, c)`` that minimise ``Σ (y - log(a exp(-b x) + c))²``.
 
-    # Around the middle size, and with c = d², which keeps c from below zero.
-    middle = x.mean()
-
-    def residuals(p: np.ndarray) -> np.ndarray:
-        return y - np.log(np.exp(p[0] - p[1] * (x - middle)) + p[2] ** 2 + 1e-300)
-
-    def slopes(p: np.ndarray) -> np.ndarray:
-        power = np.exp(p[0] - p[1] * (x - middle))
-        return (
-            np.stack([-power, power * (x - middle), np.full(x.size, -2 * p[2])], axis=1)
-            / (power + p[2] ** 2 + 1e-300)[:, None]
-        )
-
-    starts = []
-    if start is not None:
-        starts.append([np.log(start[0]) - start[1] * middle, start[1], np.sqrt(start[2])])
-    for share in (0.1, 0.5, 0.9) if start is None else ():
-        c = share * np.exp(y.min())
-        level, slope = _line(x, np.log(np.exp(y) - c))
-        starts.append([level - slope * middle, slope, np.sqrt(c)])
-    fits = [optimize.least_squares(residuals, p, slopes, method="lm") for p in starts]  # type: ignore[arg-type]
-    best = min(fits, key=lambda fit: fit.cost)
-    plain = y - line[0] + line[1] * x
-    if (plain**2).sum() / 2 <= best.cost:
-        return np.array([np.exp(line[0]), line[1], 0.0])
-    level, slope, root = best.x
-    return np.array([np.exp(level + slope * middle), slope, root**2])
+    Args:
+        x: logarithms of the sizes.
+        y: logarithms of the values, a row a fit.
+        offset: whether ``c`` is fitted, not below zero.
+        start: parameters that are near; None where nothing is known.
+    """
+    middle = x.mean()  # around which level and slope hardly depend on each other
+    line = _line(x - middle, y)
+    best = np.column_stack([line, np.zeros(len(y))])
+    if offset:
+        cost = (_residuals(best, x - middle, y) ** 2).sum(axis=1)
+        starts = []
+        if start is not None:
+            known = [np.log(start[0]) - start[1] * middle, start[1], np.sqrt(start[2])]
+            starts.append(np.tile(known, (len(y), 1)))
+        for share in (0.1, 0.5, 0.9) if start is None else (0.5,):
+            c = share * np.exp(y.min(axis=1, keepdims=True))
+            starts.append(np.column_stack([_line(x - middle, np.log(np.exp(y) - c)), np.sqrt(c)]))
+        for guess in starts:
+            found = _descend(guess, x - middle, y)
+            reached = (_residuals(found, x - middle, y) ** 2).sum(axis=1)
+            best = np.where((reached < cost)[:, None], found, best)
+            cost = np.minimum(reached, cost)
+    level, slope, root = best.T
+    return np.column_stack([np.exp(level + slope * middle), slope, root**2])
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """``(level, b)`` of the least-squares line ``level - b x``."""
-    centred = x - x.mean()
-    slope = -(centred @ y) / (centred @ centred)
-    return np.array([y.mean() + slope * x.mean(), slope])
+    """``(level, b)`` of the least-squares line ``level - b x`` for each row; ``x`` has mean zero."""
+    return np.column_stack([y.mean(axis=1), -(y @ x) / (x @ x)])
+
+
+def _residuals(p: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return y - np.log(np.exp(p[:, :1] - p[:, 1:2] * x) + p[:, 2:] ** 2)
+
+
+def _descend(p: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Levenberg and Marquardt's steps for all rows at once, with ``c`` as a square, which keeps it from below zero."""
+    damping = np.full(len(p), 1e-2)
+    residuals = _residuals(p, x, y)
+    for _ in range(_STEPS):
+        power = np.exp(p[:, :1] - p[:, 1:2] * x)
+        slopes = np.stack([power, -power * x, np.broadcast_to(2 * p[:, 2:], power.shape)], axis=2)
+        slopes /= (power + p[:, 2:] ** 2)[:, :, None]
+        normal = np.einsum("rni,rnj->rij", slopes, slopes)
+        scale = np.einsum("rii->ri", normal) * damping[:, None] + 1e-12
+        step = np.linalg.solve(
+            normal + np.eye(3) * scale[:, None], np.einsum("rni,rn->ri", slopes, residuals)[..., None]
+        )
+        moved = p + np.clip(step[..., 0], -1, 1)
+        there = _residuals(moved, x, y)
+        lower = (there**2).sum(axis=1) < (residuals**2).sum(axis=1)
+        p = np.where(lower[:, None], moved, p)
+        residuals = np.where(lower[:, None], there, residuals)
+        damping = np.clip(np.where(lower, damping / 4, damping * 4), 1e-12, 1e12)
+    return p

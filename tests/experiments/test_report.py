@@ -199,7 +199,7 @@ def test_too_few_seeds_print_no_p_value(make_study, make_records):
 def test_one_seed_has_numbers_but_no_intervals(make_study, make_records, tmp_path):
     study = make_study(seeds=1)
     summary = write(tmp_path, study, *make_records(study), command=COMMAND)
-    cell = cells(summary.rows[1], study.metric)[2]
+    cell = cells(summary.rows[1], study)[2]
     assert re.fullmatch(r"\d\d\.\d\d", cell.text)
     assert cell.detail == ""
     assert json.loads((tmp_path / "report/verdict.json").read_text())["arms"][1]["metric"]["interval"] == [None, None]
@@ -229,7 +229,7 @@ def test_lower_is_better_reads_in_its_own_units(make_study, make_records):
     effects = {"mlp": 1.98, "cnn": 1.90, "lstm": 1.99, "transformer": 1.98}
     summary = summarise(study, make_records(study, effects=effects, noise=0.01)[0], command=COMMAND)
     assert summary.rows[1].bold
-    assert cells(summary.rows[1], BITS)[3].text.startswith("\N{MINUS SIGN}0.0")
+    assert cells(summary.rows[1], study)[3].text.startswith("\N{MINUS SIGN}0.0")
     assert summary.rows[1].comparison.superiority.probability == 1.0
     assert "points" not in markdown(summary)
 
@@ -253,6 +253,6 @@ def test_the_terminal_breaks_no_number(summary, width):
     assert max(map(len, lines)) <= width
     joined = "\n".join(lines)
     for row in summary.rows:
-        for cell in cells(row, summary.study.metric):
+        for cell in cells(row, summary.study):
             assert cell.text in joined
             assert cell.detail in joined

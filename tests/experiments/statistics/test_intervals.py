@@ -25,8 +25,8 @@ def test_symmetric_values_have_scipys_t_interval(n, centre):
 
 def halls_interval(values):
     """The interval of Hall (1992), by inverting his transformation numerically instead of in closed form."""
-    n, skewness = values.size, stats.skew(values, bias=False)
-    skewness *= 0.5 / (0.5 + 6 * n * (n - 1) / ((n - 2) * (n + 1) * (n + 3)))
+    n = values.size
+    skewness = stats.moment(values, 3) / values.std(ddof=1) ** 3
 
     def transformed(t):
         return t + skewness * (t**2 / 3 + 1 / 6) / n**0.5 + skewness**2 * t**3 / (27 * n)
