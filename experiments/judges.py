@@ -3,14 +3,26 @@
 A judge takes the claim and the evidence and gives the verdict. What it says must follow from an interval.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from experiments import formatting, statistics
-from experiments.statements import Claim, Equivalent, Interaction, Metric, Monotone, Within
-from experiments.statistics import CONFIDENCE, Spread
+from experiments.statements import (
+    Claim,
+    Equivalent,
+    Exponent,
+    Interaction,
+    Metric,
+    Monotone,
+    StepsToTarget,
+    Within,
+)
+from experiments.statistics import CONFIDENCE, Estimate, Spread
+from experiments.statistics.reaching import Arrivals, steps_ratio, steps_to_target
+from experiments.statistics.scaling import fit_power_law
 from experiments.verdicts import Evidence, Outcome, Verdict, where
 
 _REASONS = {
@@ -26,11 +38,27 @@ def judge(claim: Claim, evidence: Evidence) -> Verdict:
 
 
 def _verdict(
-    claim: Claim, evidence: Evidence, outcome: Outcome, quantity: str, spread: Spread, *sentences: str
+    claim: Claim,
+    evidence: Evidence,
+    outcome: Outcome,
+    quantity: str,
+    spread: Spread,
+    *sentences: str,
+    censored: bool = False,
 ) -> Verdict:
-    """The verdict once it is counted what failed and how little one seed says."""
+    """The verdict once it is counted what failed and how little one seed says.
+
+    Args:
+        claim: what was claimed.
+        evidence: what it is judged by.
+        outcome: by the interval alone.
+        quantity: what was estimated.
+        spread: the estimate, its interval and the number of seeds.
+        sentences: what was found.
+        censored: whether the estimate itself counts trials that failed.
+    """
     reasons = [_REASONS[outcome]]
-    failed = evidence.failed(claim)
+    failed = 0 if censored else evidence.failed(claim)
     if spread.n < 2:
         outcome = "inconclusive"
         reasons = [f"{formatting.count(spread.n, 'complete seed')} says nothing about chance: more seeds are needed."]
@@ -141,6 +169,84 @@ def _monotone(claim: Monotone, evidence: Evidence) -> Verdict:
     return _verdict(claim, evidence, outcome, quantity, spread, *sentences)
 
 
+def _exponent(claim: Exponent, evidence: Evidence) -> Verdict:
+    table, metric = evidence.table(claim), evidence.metric(claim)
+    sizes = np.array([size for _, size in claim.sizes], np.float64)
+    values = table.to_numpy(np.float64)
+    seeds = int(np.isfinite(values).all(axis=1).sum())
+    quantity = f"exponent b of {metric.label} = a size^-b"
+    try:
+        fitted = fit_power_law(sizes, values).exponent
+    except ValueError as error:
+        return _unknown(claim, quantity, f"No power law can be fitted: {error}.")
+    low, high = fitted.interval
+    return _verdict(
+        claim,
+        evidence,
+        where(fitted.interval, claim.low, claim.high),
+        quantity,
+        _estimated(fitted, seeds),
+        f"Over {formatting.count(seeds, 'seed')} of each of {len(sizes)} sizes, the {quantity} has "
+        f"b = {fitted.value:.3g} (95% interval [{low:.3g}, {high:.3g}]).",
+        f"Claimed: from {claim.low:g} to {claim.high:g}.",
+    )
+
+
+def _steps_to_target(claim: StepsToTarget, evidence: Evidence) -> Verdict:
+    metric = evidence.metric(claim)
+    arrivals = {arm: _arrivals(arm, claim, evidence) for arm in claim.arms}
+    quantity = f"ratio of the steps to {metric.curve}={claim.target:g}, {claim.arm} over {claim.than}"
+    arm, than = arrivals[claim.arm], arrivals[claim.than]
+    if arm is None or than is None or arm.steps.shape != than.steps.shape:
+        return _unknown(claim, quantity, "There are no curves of the same seeds for both arms.")
+    ratio = steps_ratio(arm, than)
+    low, high = ratio.interval
+    late = [f"{int((~each.arrived).sum())} of {name}" for name, each in zip(claim.arms, (arm, than), strict=True)]
+    outcome = where(ratio.interval, 0.0, claim.ratio_at_most)
+    return _verdict(
+        claim,
+        evidence,
+        outcome,
+        quantity,
+        _estimated(ratio, arm.steps.size),
+        f"Over {formatting.count(arm.steps.size, 'paired seed')}, the {quantity}, is {ratio.value:.3g} "
+        f"(95% interval [{low:.3g}, {high:.3g}]); never arrived: {formatting.listed(late)}. "
+        f"Claimed: at most {claim.ratio_at_most:g}.",
+        censored=True,
+    )
+
+
+def _arrivals(arm: str, claim: StepsToTarget, evidence: Evidence) -> Arrivals | None:
+    """When the seeds of an arm reached the target; those that failed never did. None without curves."""
+    metric, curves = evidence.metric(claim), evidence.curves
+    if curves is None or metric.curve not in curves:
+        return None
+    mine = curves[curves["arm"] == arm].drop_duplicates(["seed", "step"], keep="last")
+    table = mine.pivot(index="seed", columns="step", values=metric.curve).sort_index()
+    if table.empty:
+        return None
+    steps, values = table.columns.to_numpy(np.float64), table.to_numpy(np.float64)
+    return steps_to_target(steps, values, claim.target, higher_is_better=metric.higher_is_better)
+
+
+def _estimated(estimate: Estimate, seeds: int) -> Spread:
+    """An estimate that is no mean, in the form in which verdicts take one."""
+    return dataclasses.replace(statistics.spread(np.zeros(0)), n=seeds, mean=estimate.value, interval=estimate.interval)
+
+
+def _unknown(claim: Claim, quantity: str, reason: str) -> Verdict:
+    return Verdict(
+        claim=claim,
+        outcome="inconclusive",
+        quantity=quantity,
+        estimate=math.nan,
+        interval=statistics.UNKNOWN,
+        p_value=math.nan,
+        n=0,
+        explanation=reason,
+    )
+
+
 def _side(positive: bool) -> tuple[float, float]:
     """The open half line: an interval that touches zero is on neither side."""
     return (math.nextafter(0, 1), math.inf) if positive else (-math.inf, math.nextafter(0, -1))
@@ -148,7 +254,9 @@ def _side(positive: bool) -> tuple[float, float]:
 
 _JUDGES: Mapping[type, Callable[..., Verdict]] = {
     Equivalent: _equivalent,
+    Exponent: _exponent,
     Interaction: _interaction,
     Monotone: _monotone,
+    StepsToTarget: _steps_to_target,
     Within: _within,
 }

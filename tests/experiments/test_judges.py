@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from experiments.claims import evaluate
-from experiments.study import Better, Equivalent, Interaction, Metric, Monotone, Within
+from experiments.study import Better, Equivalent, Exponent, Interaction, Metric, Monotone, StepsToTarget, Within
 from models.base import BadInput
 
 LOSS = Metric(column="test_loss", label="test loss", curve="validation_loss", higher_is_better=False)
@@ -102,6 +102,34 @@ def test_no_interaction_is_not_found_to_be_one(make_study, values):
     values["c"] = values["a"] + values["b"] - values["base"] + 0.01 * np.array([1, -1, 1, -1, 1, -1])
     claim = Interaction(neither="base", first="a", second="b", both="c", sign="more", **text())
     assert verdict(make_study, claim, values).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize(("low", "high", "outcome"), [(0.2, 0.3, "supported"), (0.4, 0.5, "refuted")])
+def test_an_exponent(make_study, low, high, outcome):
+    generator = np.random.default_rng(2)
+    sizes = (("base", 1e3), ("a", 1e4), ("b", 1e5), ("c", 1e6))
+    values = {arm: 3 * size**-0.25 * np.exp(generator.normal(0, 0.02, 6)) for arm, size in sizes}
+    found = verdict(make_study, Exponent(sizes=sizes, low=low, high=high, **text()), values)
+    assert found.outcome == outcome
+    slope = np.polyfit(np.log([size for _, size in sizes]), np.log([values[arm] for arm, _ in sizes]).mean(1), 1)[0]
+    assert found.estimate == pytest.approx(-slope, rel=1e-6)
+
+
+@pytest.mark.parametrize(("at_most", "outcome"), [(0.6, "supported"), (0.3, "refuted"), (0.5, "inconclusive")])
+def test_steps_to_a_target(make_study, values, at_most, outcome):
+    steps = np.arange(0, 401, 10)
+    rows = [
+        {"arm": arm, "seed": seed, "step": step, "validation_loss": 1.0 - step / (rate + 10 * (seed % 3))}
+        for arm, rate in (("base", 400.0), ("a", 200.0))
+        for seed in range(6)
+        for step in steps
+    ]
+    claim = StepsToTarget(arm="a", than="base", target=0.5, ratio_at_most=at_most, **text())
+    study = make_study(baseline_name="base", arms=ARMS, metric=LOSS, claims=(claim,), seeds=6)
+    found = evaluate(study, records(values), curves=pd.DataFrame(rows))[0]
+    assert found.outcome == outcome
+    assert found.estimate == pytest.approx(0.52, abs=0.03)
+    assert evaluate(study, records(values))[0].outcome == "inconclusive"
 
 
 def test_a_trial_that_failed_leaves_it_open_and_one_seed_says_nothing(make_study, values):
