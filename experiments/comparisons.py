@@ -202,8 +202,9 @@ def _pairs(first: np.ndarray, second: np.ndarray, test: Test) -> int:
 
 def _paired(values: dict[str, pd.Series], arm: str, than: str) -> tuple[np.ndarray, np.ndarray]:
     """The two arms' values over the seeds that both ran."""
-    empty = pd.Series(dtype=np.float64)
-    first, second = values.get(arm, empty), values.get(than, empty)
+    if arm not in values or than not in values:
+        return np.zeros(0), np.zeros(0)
+    first, second = values[arm], values[than]
     if not first.index.equals(second.index):
         first, second = first.align(second, join="inner")
     return first.to_numpy(np.float64), second.to_numpy(np.float64)

@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from train import untrained
 from train.data.task import Arrays, FinalEvaluation, Task
+from train.folder import Files
 from train.population import Population
+from train.rows import confusion_rows
 from train.step import State
 
 
@@ -62,3 +65,27 @@ def scores(
             decoded = task.decoding.score(tokens[lane], opened[split].references)  # type: ignore[union-attr]
             result[lane] |= {f"{split}_{name}": value for name, value in decoded.items()}
     return result
+
+
+def record_beside(
+    files: Files, population: Population, opened: Mapping[str, Split], found: Mapping[str, Any], ok: Sequence[bool]
+) -> None:
+    """Record what stands beside the trials' rows: predictions without training, and confusions of classes.
+
+    Args:
+        files: where it goes.
+        population: the trials.
+        opened: what :func:`splits` gave.
+        found: the evaluation of each split.
+        ok: of each lane, whether it finished.
+    """
+    task = population.task
+    if task.untrained:
+        arrays = {name: split.arrays for name, split in opened.items()}
+        files.untrained.put(untrained.rows(population.config, task, arrays), key="id")
+    confusion = []
+    for lane, trial in enumerate(population.trials):
+        if "confusion" in found["test"].sums and ok[lane]:
+            confusion += confusion_rows(trial, found["test"].of(lane)["confusion"], task.classes)
+    if confusion:
+        files.confusion.put(confusion, key="trial")

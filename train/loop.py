@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from train import conclusion, profiling, resumption, untrained
+from train import conclusion, profiling, resumption
 from train.choosing import Choosing
 from train.config import values
 from train.cost import cost
 from train.folder import Files
 from train.population import Population
-from train.rows import confusion_rows, head, origin
+from train.rows import head, origin
 from train.signals import Interrupted
 from train.trackers import Tracker
 
@@ -354,7 +354,7 @@ class _Run:
         scores = conclusion.scores(population, self.states, found, opened)
         rows = [self._final_row(lane, scores[lane], found["validation"]) for lane in range(len(population.trials))]
         if self.choosing is None:
-            self._record_beside(opened, found, [row["status"] == "ok" for row in rows])
+            conclusion.record_beside(self.files, population, opened, found, [row["status"] == "ok" for row in rows])
         self.files.trials.put(rows, key="trial")
 
     def _final_row(self, lane: int, metrics: dict[str, float], validation: Any) -> dict[str, Any]:
@@ -376,19 +376,6 @@ class _Run:
         row |= {"parameters": spent.parameters, "flops_per_step": spent.flops_per_step}
         row |= {"train_seconds": round(self.trained_seconds, 3)}
         return row | values(trial.config) | origin(trial, population.task.facts, population.execution)
-
-    def _record_beside(self, opened: dict[str, conclusion.Split], found: dict[str, Any], ok: Sequence[bool]) -> None:
-        """What stands beside the trials' rows: predictions without training, and confusions of classes."""
-        population, task = self.population, self.population.task
-        if task.untrained:
-            arrays = {name: split.arrays for name, split in opened.items()}
-            self.files.untrained.put(untrained.rows(population.config, task, arrays), key="id")
-        confusion = []
-        for lane, trial in enumerate(population.trials):
-            if "confusion" in found["test"].sums and ok[lane]:
-                confusion += confusion_rows(trial, found["test"].of(lane)["confusion"], task.classes)
-        if confusion:
-            self.files.confusion.put(confusion, key="trial")
 
     def _final_validation(self) -> Any:
         """The evaluation on the validation split of the final weights of every lane; often that of the last step."""

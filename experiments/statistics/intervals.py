@@ -5,6 +5,7 @@ disappears: means leave it out and count it as ``lost``; ranks take it as the wo
 """
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -97,26 +98,22 @@ def mean_interval(values: Float[np.ndarray, " seeds"], *, confidence: float = CO
     n = values.size
     if n < 2:
         return UNKNOWN
-    mean, scale = float(values.mean()), float(values.std(ddof=1)) / np.sqrt(n)
+    mean, sd = float(values.mean()), float(values.std(ddof=1))
     quantile = float(special.stdtrit(n - 1, (1 + confidence) / 2))
-    skewness = _skewness(values)
+    skewness = 0.0
+    if sd > 8 * np.finfo(np.float64).eps * np.abs(values).max():  # otherwise they differ by their own rounding alone
+        skewness = float((((values - mean) / sd) ** 3).mean())
     low, high = (_without_skewness(sign * quantile, skewness, n) for sign in (1, -1))
-    return Interval(float(mean - scale * max(low, quantile)), float(mean - scale * min(high, -quantile)))
-
-
-def _skewness(values: Float[np.ndarray, " seeds"]) -> float:
-    """``g`` of :func:`mean_interval`; zero where the values differ by no more than their own rounding."""
-    centred, sd = values - values.mean(), values.std(ddof=1)
-    if sd <= 8 * np.finfo(np.float64).eps * np.abs(values).max():
-        return 0.0
-    return float(np.mean((centred / sd) ** 3))
+    scale = sd / math.sqrt(n)
+    return Interval(mean - scale * max(low, quantile), mean - scale * min(high, -quantile))
 
 
 def _without_skewness(t: float, skewness: float, n: int) -> float:
     """``T(t)`` of :func:`mean_interval`."""
     if abs(skewness) < 1e-6:
         return t
-    return float(np.sqrt(n) * (np.cbrt(1 + skewness * (t / np.sqrt(n) - skewness / (6 * n))) - 1) * 3 / skewness)
+    cube = 1 + skewness * (t / math.sqrt(n) - skewness / (6 * n))
+    return math.sqrt(n) * (math.cbrt(cube) - 1) * 3 / skewness
 
 
 def paired_difference(arm: Float[np.ndarray, " seeds"], baseline: Float[np.ndarray, " seeds"]) -> Spread:

@@ -1,5 +1,6 @@
 """Ranks: how often a run of one arm is better than a run of another."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +59,7 @@ def _score_bound(probability: float, runs: int, others: int) -> float:
 
     def excess(p: float) -> float:
         inner = 1 + balance * ((1 - p) / (2 - p) + p / (1 + p))
-        return probability - p - z * float(np.sqrt(p * (1 - p) * inner / (runs * others)))
+        return probability - p - z * math.sqrt(p * (1 - p) * inner / (runs * others))
 
     # Just below ``probability`` the excess is negative, at zero positive; at exactly 1 there is a
     # second, trivial root, which the upper bracket leaves out.

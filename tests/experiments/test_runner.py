@@ -66,7 +66,6 @@ def plain_report(monkeypatch):
     """A report without figures, which take seconds and have tests of their own."""
 
     def fill(folder, summary, curves):
-        folder.mkdir()
         (folder / "index.html").write_text("report")
 
     monkeypatch.setattr("experiments.report.folder._fill", fill)

@@ -74,7 +74,7 @@ def test_a_row_for_each_of_several_data(study, make_records):
 
 def test_markdown(summary):
     lines = markdown(summary).splitlines()
-    assert lines[5] == f"| naive (no training) | {ABSENT} | 1.2500 |" + f" {ABSENT} |" * 6
+    assert lines[5] == f"| naive (no training) | {ABSENT} | 1.2500 |" + f" {ABSENT} |" * 7
     assert lines[6].startswith(f"| seasonal naive (no training) | {ABSENT} | 1.1250 |")
     assert len({line.count("|") for line in lines[:7]}) == 1
     assert "Rows without training: predictions that learn nothing, measured as the models are." in lines
@@ -93,7 +93,7 @@ def test_latex(summary):
     text = latex(summary)
     assert text.index("lstm &") < text.index(r"\midrule", text.index("lstm &")) < text.index("naive & --")
     row = next(line for line in text.splitlines() if line.startswith("seasonal naive &"))
-    assert row.count("&") == 8
+    assert row.count("&") == 9
     assert r"{\scriptsize no training}" in text
 
 
@@ -110,7 +110,7 @@ def test_page_and_verdict(tmp_path, study, make_records):
     page = (tmp_path / "report/index.html").read_text()
     assert page.count('<tr class="untrained">') == 2
     row = page[page.index('<tr class="untrained">') :]
-    assert row.index('<th scope="row">naive<span class="detail">no training</span></th>') < row.index("<td>1.2500</td>")
+    assert row.index('naive <span class="detail">no training</span></th>') < row.index(">1.2500</td>")
     assert json.loads(verdict_json(summary))["untrained"][1] == {"name": "seasonal naive", "arms": [], "value": 1.125}
 
 
