@@ -8,7 +8,7 @@ from experiments import matching
 from experiments.plan import Plan, recorded_matches, with_matched
 from models.base import BadInput
 from train import data
-from train.config import Config, Trial, program_key
+from train.config import Config, Trial
 from train.cost import Cost, cost
 from train.data.task import Task
 from train.folder import SPLITS, metric_names
@@ -83,19 +83,15 @@ def costs(plan: Plan, tasks: Mapping[Config, Task]) -> dict[str, Cost]:
 
 
 def costs_of(trials: Sequence[Trial], tasks: Mapping[Config, Task]) -> dict[Config, Cost]:
-    """What one trial of each configuration costs; those of one program cost the same.
+    """What one trial of each configuration costs.
 
     Raises:
         BadInput: some model cannot treat its task.
     """
-    known: dict[str, Cost] = {}
     result = {}
     for trial in trials:
-        key = program_key(trial.config)
-        if key not in known:
-            try:
-                known[key] = cost(trial.config, tasks[trial.config])
-            except BadInput as error:
-                raise BadInput(f"arm {trial.arm!r}: {error}") from None
-        result[trial.config] = known[key]
+        try:
+            result[trial.config] = cost(trial.config, tasks[trial.config])
+        except BadInput as error:
+            raise BadInput(f"arm {trial.arm!r}: {error}") from None
     return result

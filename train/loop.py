@@ -193,12 +193,8 @@ class _Run:
         """
         every, last = self.training.evaluate_every, self.training.steps
         known = (self.step // every - 1) * every
-        lanes = range(len(self.population.trials))
-        finished = [
-            bool(self.pruned[lane] >= 0)
-            or any(0 <= int(steps[lane]) <= known for steps in (self.diverged, self.stopped))
-            for lane in lanes
-        ]
+        ends = np.stack([self.diverged[: len(self.pruned)], self.stopped])
+        finished = (((ends >= 0) & (ends <= known)).any(axis=0) | (self.pruned >= 0)).tolist()
         if all(finished):
             self.watch.progress((last - self.step) * len(self.population.trials))
             self.step = last

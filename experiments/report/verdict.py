@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from experiments.comparisons import Comparison
+from experiments.report import sources
 from experiments.report.legend import TESTS
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
@@ -39,6 +40,7 @@ def verdict_json(summary: Summary) -> str:
         "claims": [_claim(verdict, summary) for verdict in summary.verdicts],
         "arms": [_arm(row) for row in summary.rows],
         "untrained": [{"name": row.name, "arms": list(row.arms), "value": row.value} for row in summary.untrained],
+        "variance": sources.document(summary.sources),
         "failures": [vars(failure) for failure in summary.failures],
         "cautions": list(summary.cautions),
         "provenance": {name: list(values) for name, values in summary.provenance.items()},

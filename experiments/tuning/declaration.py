@@ -80,8 +80,10 @@ def prepare(plan: Plan, tasks: Mapping[Config, Task]) -> Prepared:
         _check_pruning(tuning, short, arm)
         spaces[arm] = of_arm(tuning, arm, short)
     check_paths(tuning, plan.configs, spaces)
+    _check_matched(plan, spaces)
     remarks = [f"arm {arm!r} takes what {study.baseline_name!r} is given: it differs in seeds alone" for arm in same]
     remarks += [f"arm {arm!r} has nothing to tune: it runs as declared" for arm in spaces if not spaces[arm].spaces]
+    remarks += _replaced_values(plan, spaces)
     spaces = {arm: space for arm, space in spaces.items() if space.spaces}
     points = None
     if tuning.search not in ADAPTIVE:
@@ -122,6 +124,26 @@ def _check_numbers(tuning: Tuning, plan: Plan) -> None:
                 f"trial {trial.id} would use a seed that tuning keeps for itself: those of results must be below "
                 f"{FIRST_SEED}, lest a configuration be reported by the seeds that it was chosen by"
             )
+
+
+def _check_matched(plan: Plan, spaces: Mapping[str, ArmSpace]) -> None:
+    """A field cannot be tuned and solved for."""
+    for arm, path in (plan.study.matching.by if plan.study.matching is not None else {}).items():
+        if arm in spaces and path in spaces[arm].spaces:
+            raise BadInput(
+                f"arm {arm!r}: {path} is solved for, so that the arm equals the baseline in "
+                f"{plan.study.matching.equal}, and cannot be tuned too; give the arm None for it in tuning.arms"  # type: ignore[union-attr]
+            )
+
+
+def _replaced_values(plan: Plan, spaces: Mapping[str, ArmSpace]) -> list[str]:
+    """Which values that arms set themselves give way to tuned ones."""
+    own: dict[str, list[str]] = {}
+    for arm, space in spaces.items():
+        for path in space.spaces:
+            if path in plan.study.arms.get(arm, {}):
+                own.setdefault(path, []).append(arm)
+    return [f"{path} of {', '.join(arms)} is what tuning finds, not what the arm sets" for path, arms in own.items()]
 
 
 def _check_libraries(name: str) -> None:

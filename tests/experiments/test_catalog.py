@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import plan, runner
+from experiments import feasibility, plan, runner
 from experiments.__main__ import main
 from experiments.study import PRESETS, Study
 from models.base import Shapes
@@ -71,7 +71,7 @@ def test_every_study_can_run_at_every_preset(name, preset, task_of):
     resolved = plan.resolve(study)
     assert resolved.study.claims == study.claims != ()
     tasks = {config: task_of(config) for config in resolved.configs.values()}
-    runner.check_metric(resolved, tasks)
+    feasibility.check_metric(resolved, tasks)
     for config, task in tasks.items():
         assert cost(config, task).parameters > 0
     assert study.metric.column.startswith("test_")

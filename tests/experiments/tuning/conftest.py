@@ -70,7 +70,7 @@ def run(monkeypatch, tmp_path):
     """Run the small study with a tuning; its folder holds what a run leaves. Figures have tests of their own."""
 
     def fill(folder, summary, curves):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "index.html").write_text("report")
 
     monkeypatch.setattr("experiments.report.folder._fill", fill)

@@ -126,15 +126,19 @@ def test_a_trial_of_a_machine_that_was_lost_is_taken_over(search, tmp_path, monk
 def test_tuning_with_optuna_from_end_to_end(run, table, winners, kind, tmp_path):
     if kind == "gp":
         pytest.importorskip("torch")
-    space = {"optimizer.learning_rate": Uniform(1e-3, 10.0, log=True), "optimizer.weight_decay": Choice((0.0, 1e-4))}
+    space = {
+        "optimizer.learning_rate": Uniform(1e-3, 10.0, log=True),
+        "optimizer.weight_decay": Choice((0.0, 1e-4, 0.1)),
+    }
     tuning = Tuning(space=space, search=kind, trials=10, pruning="halving")
-    run(tuning)
+    run(tuning, arms=[])
     tuned = table()
-    assert dict(tuned.groupby("arm").size()) == {"plain": 10, "deep": 10}
-    for arm, found in winners().items():
-        own = tuned[(tuned["arm"] == arm) & (tuned["status"] == "ok")].set_index("number")["value"]
-        assert found["number"] == own.idxmax()
-        assert found["trials"] == 10
+    assert list(tuned["number"]) == list(range(10))
+    assert (tuned["status"] == "pruned").any()
+    found, own = winners()["plain"], tuned[tuned["status"] == "ok"].set_index("number")
+    assert found["number"] == own["value"].idxmax()
+    assert found["winner"]["optimizer.weight_decay"] == own.loc[found["number"], "optimizer.weight_decay"]
+    assert found["trials"] == 10
     assert (tmp_path / "tiny" / "tuning.db").exists()
 
 
