@@ -12,11 +12,16 @@ from matplotlib.transforms import Bbox, ScaledTranslation
 
 from experiments import formatting, statistics
 from experiments.report.drawing import Look, bars, blank, looks, metric_axis, say
+from experiments.report.page_data import thin
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
+from experiments.statistics.curves import Band, simultaneous_band
 
 # Arms whose numbers of parameters differ by less than this factor are drawn side by side.
 _APART = 1.1
+
+# Steps at which a band of the whole curve is drawn.
+_BAND_POINTS = 60
 
 # How far the dots of the seeds are from their mean, in points.
 _BESIDE = 5
@@ -44,6 +49,10 @@ def learning_curves(summary: Summary, curves: pd.DataFrame) -> Figure:
             label=arm,
         )
         axes.fill_between(table.index, table["low"], table["high"], color=look.color, alpha=0.18, linewidth=0)
+        whole = _whole_band(curves[curves["arm"] == arm], metric.curve)
+        if whole is not None:
+            steps, band = whole
+            axes.fill_between(steps, band.low, band.high, color=look.color, alpha=0.09, linewidth=0)
         seen.append(table)
     if not axes.lines:
         say(axes, "no curve was recorded")
@@ -85,6 +94,16 @@ def _curve(curves: pd.DataFrame, column: str) -> pd.DataFrame:
         spread = statistics.spread(values.to_numpy(np.float64))
         points[step] = {"mean": spread.mean, "low": spread.interval.low, "high": spread.interval.high}
     return pd.DataFrame.from_dict(points, orient="index").sort_index()
+
+
+def _whole_band(curves: pd.DataFrame, column: str) -> tuple[np.ndarray, Band] | None:
+    """Steps and a 95% band of the whole mean curve; None where a trial lacks a value, for then there is none."""
+    values = curves.assign(value=curves[column].astype(np.float64).replace([np.inf, -np.inf], np.nan))
+    table = values.pivot_table(index="seed", columns="step", values="value", aggfunc="last", dropna=False)
+    if len(table) < 2 or not np.isfinite(table.to_numpy()).all():
+        return None
+    table = table.iloc[:, thin(table.shape[1], _BAND_POINTS)]
+    return table.columns.to_numpy(), simultaneous_band(table.to_numpy(np.float64))
 
 
 def metric_by_parameters(summary: Summary) -> Figure:

@@ -37,8 +37,9 @@ def gallery(summary: Summary, curves: pd.DataFrame) -> Iterator[Drawn]:
         "learning_curves",
         figures.learning_curves(summary, curves),
         f"Learning curves: {metric.curve.replace('_', ' ')} against the training step. Lines are means over the seeds "
-        "that are still finite, bands their 95% intervals. The vertical axis is fitted to the last nine tenths of the "
-        "steps.",
+        "that are still finite. Dark bands are their 95% intervals at each step; light ones, where every trial "
+        "finished, hold the whole mean curve in 95% of studies. The vertical axis is fitted to the last nine tenths of "
+        "the steps.",
         f"Line chart, a line for each arm. Final {said}",
     )
     yield Drawn(
