@@ -3,6 +3,7 @@
   python -m experiments --list                  every study: name, claim, source, time per preset
   python -m experiments --experiment=NAME       run it, or go on with it where it stopped; then report
   python -m experiments --data=NAME             what a data set is, with examples; trains nothing
+  python -m experiments --compare runs/A runs/B report over several finished studies
   python -m experiments --export=RUN_FOLDER     a safetensors file of weights for each trial
 
 Any field of the baseline is changed by --config.PATH=VALUE, e.g. --config.model.width=512; the
@@ -107,6 +108,12 @@ flags.DEFINE_enum(
     "What --export takes: the last checkpoint, or the best of those that were kept.",
     flag_values=OPTIONS,
 )
+flags.DEFINE_list(
+    "compare", None, "Report over several finished studies: --compare runs/a runs/b [...].", flag_values=OPTIONS
+)
+flags.DEFINE_bool(
+    "accept_mixed", False, "Compare records of different code or execution; the report says so.", flag_values=OPTIONS
+)
 flags.DEFINE_list("tracker", (), "Tell these of the curves too, with commas: tensorboard, wandb.", flag_values=OPTIONS)
 flags.DEFINE_bool(
     "profile", False, "Profile a few steps of each population, into WORKDIR/EXPERIMENT/profiles.", flag_values=OPTIONS
@@ -189,7 +196,9 @@ def _parse(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[tuple[
         raise BadInput(f"{flag} must be {kind}") from None
     except flags.Error as error:
         raise BadInput(" ".join(str(error).split())) from None
-    if surplus:
+    if OPTIONS.compare is not None:
+        OPTIONS.compare = [*OPTIONS.compare, *surplus]
+    elif surplus:
         raise BadInput(f"unexpected argument {surplus[0]!r}; options start with --")
     if OPTIONS.preset not in PRESETS:
         raise unknown("preset", OPTIONS.preset, PRESETS)
@@ -225,6 +234,17 @@ def _export(console: Console) -> int:
         from experiments import export
 
     export.show(export.export(OPTIONS.export, OPTIONS.checkpoint), console)
+    return 0
+
+
+def _compare(console: Console) -> int:
+    """Report over the studies in the folders that the flags name."""
+    if OPTIONS.experiment is not None:
+        raise BadInput("--compare reports on finished studies and --experiment runs one: give one of the two")
+    with deferred():
+        from experiments.report import across
+
+    across.compare(OPTIONS.compare, OPTIONS.workdir, console, accept_mixed=OPTIONS.accept_mixed)
     return 0
 
 
@@ -320,6 +340,9 @@ def main(arguments: Sequence[str]) -> int:
         if OPTIONS.data is not None:
             with terminable():
                 return _describe(overrides, console)
+        if OPTIONS.compare is not None:
+            with terminable():
+                return _compare(console)
         if OPTIONS.export is not None:
             with terminable():
                 return _export(console)

@@ -20,7 +20,7 @@ from experiments.statements import (
     StepsToTarget,
     Within,
 )
-from experiments.statistics import CONFIDENCE, Estimate, Spread
+from experiments.statistics import Estimate, Spread
 from experiments.statistics.reaching import Arrivals, steps_ratio, steps_to_target
 from experiments.statistics.scaling import fit_power_law
 from experiments.verdicts import Evidence, Outcome, Verdict, where
@@ -129,8 +129,8 @@ def _within(claim: Within, evidence: Evidence) -> Verdict:
 
 def _interaction(claim: Interaction, evidence: Evidence) -> Verdict:
     table, metric = evidence.table(claim), evidence.metric(claim)
-    contrast = (table[claim.both] - table[claim.second]) - (table[claim.first] - table[claim.neither])
-    spread = statistics.spread(contrast.to_numpy(np.float64))
+    arms = (claim.neither, claim.first, claim.second, claim.both)
+    spread = statistics.interaction(*(table[arm].to_numpy(np.float64) for arm in arms)).contrast
     rises = (claim.sign == "more") == metric.higher_is_better
     quantity = f"interaction in {metric.label}"
     formula = f"({claim.both} - {claim.second}) - ({claim.first} - {claim.neither})"
@@ -147,20 +147,10 @@ def _interaction(claim: Interaction, evidence: Evidence) -> Verdict:
 
 def _monotone(claim: Monotone, evidence: Evidence) -> Verdict:
     table, metric = evidence.table(claim), evidence.metric(claim)
-    values = table[list(claim.order)].to_numpy(np.float64)
-    ranks = np.arange(len(claim.order)) - (len(claim.order) - 1) / 2
-    slopes = values @ ranks / (ranks @ ranks)  # least squares over the ranks, seed by seed
-    spread = statistics.spread(slopes)
-    low, high = _side(claim.direction == "rising")
-    outcome = where(spread.interval, low, high)
-    level = 1 - (1 - CONFIDENCE) / (len(claim.order) - 1)
-    steps = np.diff(values, axis=1)
-    intervals = [statistics.mean_interval(step[np.isfinite(step)], confidence=level) for step in steps.T]
-    against = [
-        f"{claim.order[i]} to {claim.order[i + 1]}"
-        for i, interval in enumerate(intervals)
-        if where(interval, low, high) == "refuted"
-    ]
+    found = statistics.trend(table[list(claim.order)].to_numpy(np.float64))
+    spread, rising = found.slope, claim.direction == "rising"
+    outcome = where(spread.interval, *_side(rising))
+    against = [f"{claim.order[i]} to {claim.order[i + 1]}" for i in (found.falls if rising else found.rises)]
     quantity = f"change of {metric.label} per step"
     sentences = [_measured(f"{quantity} along {', '.join(claim.order)}", spread, metric, signed=True)]
     if against:
@@ -194,10 +184,12 @@ def _exponent(claim: Exponent, evidence: Evidence) -> Verdict:
 
 def _steps_to_target(claim: StepsToTarget, evidence: Evidence) -> Verdict:
     metric = evidence.metric(claim)
-    arrivals = {arm: _arrivals(arm, claim, evidence) for arm in claim.arms}
+    ran = [set(evidence.trials.loc[evidence.trials["arm"] == name, "seed"]) for name in (claim.arm, claim.than)]
+    seeds = sorted(ran[0] & ran[1])
+    arrivals = {arm: _arrivals(arm, seeds, claim, evidence) for arm in claim.arms}
     quantity = f"ratio of the steps to {metric.curve}={claim.target:g}, {claim.arm} over {claim.than}"
     arm, than = arrivals[claim.arm], arrivals[claim.than]
-    if arm is None or than is None or arm.steps.shape != than.steps.shape:
+    if arm is None or than is None:
         return _unknown(claim, quantity, "There are no curves of the same seeds for both arms.")
     ratio = steps_ratio(arm, than)
     low, high = ratio.interval
@@ -216,15 +208,19 @@ def _steps_to_target(claim: StepsToTarget, evidence: Evidence) -> Verdict:
     )
 
 
-def _arrivals(arm: str, claim: StepsToTarget, evidence: Evidence) -> Arrivals | None:
-    """When the seeds of an arm reached the target; those that failed never did. None without curves."""
+def _arrivals(arm: str, seeds: list[int], claim: StepsToTarget, evidence: Evidence) -> Arrivals | None:
+    """When the seeds of an arm reached the target; those that failed never did. None without curves.
+
+    A seed that crashed before its first evaluation has no curve and stays in as one that never arrives.
+    """
     metric, curves = evidence.metric(claim), evidence.curves
     if curves is None or metric.curve not in curves:
         return None
     mine = curves[curves["arm"] == arm].drop_duplicates(["seed", "step"], keep="last")
-    table = mine.pivot(index="seed", columns="step", values=metric.curve).sort_index()
+    table = mine.pivot(index="seed", columns="step", values=metric.curve)
     if table.empty:
         return None
+    table = table.reindex(seeds)
     steps, values = table.columns.to_numpy(np.float64), table.to_numpy(np.float64)
     return steps_to_target(steps, values, claim.target, higher_is_better=metric.higher_is_better)
 

@@ -108,7 +108,17 @@ def resolve(
     study = dataclasses.replace(
         study, arms=chosen, claims=claims, matching=matching, seeds=study.seeds if seeds is None else seeds
     )
+    _check_testable(study)
     return Plan(study, configs, _trials(configs, study.seeds), _remarks(study, changes))
+
+
+def _check_testable(study: Study) -> None:
+    """One seed says nothing of chance, and so nothing of a claim."""
+    if study.seeds < 2 and study.claims and study.preset != "smoke":
+        raise BadInput(
+            f"seeds={study.seeds}: the claims of study {study.name} need paired seeds to be tested, at least 2; for a "
+            "quick look that tests nothing take --preset=smoke or an arm that no claim names"
+        )
 
 
 def _trials(configs: Mapping[str, Config], seeds: int) -> tuple[Trial, ...]:

@@ -83,7 +83,7 @@ def write_parquet(folder: Path) -> None:
         if not path.exists():
             continue
         table = read(path)
-        mixed = table.select_dtypes(include="object").columns
+        mixed = [str(name) for name in table if table[name].dtype == object]
         # Text and numbers may stand in one column; a Parquet column has one type.
         texts = pd.read_csv(io.BytesIO(whole_lines(path)), dtype=str, keep_default_na=False, na_values=[""])
         buffer = io.BytesIO()

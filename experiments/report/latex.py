@@ -38,22 +38,22 @@ def latex(summary: Summary) -> str:
         r"\makebox[\textwidth][c]{%",
         r"\begin{tabular}{@{}l" + "r" * (len(head) - 1) + r"@{}}",
         r"\toprule",
-        _latex_line([cell.text for cell in head]),
-        _latex_line([f"({cell.detail})" if cell.detail else "" for cell in head]),
+        latex_line([cell.text for cell in head]),
+        latex_line([f"({cell.detail})" if cell.detail else "" for cell in head]),
         r"\midrule",
     ]
     for index, row in enumerate(summary.rows):
         row_cells = cells(row, summary.study)
-        lines.append(_latex_line([cell.text for cell in row_cells], bold=row.bold))
-        lines.append(_latex_line([cell.detail for cell in row_cells], small=True))
+        lines.append(latex_line([cell.text for cell in row_cells], bold=row.bold))
+        lines.append(latex_line([cell.detail for cell in row_cells], small=True))
         if index == 0 and len(summary.rows) > 1:
             lines.append(r"\midrule")
     if summary.untrained:
         lines.append(r"\midrule")
     for row in summary.untrained:
         row_cells = untrained_cells(row, summary.study)
-        lines.append(_latex_line([cell.text for cell in row_cells]))
-        lines.append(_latex_line([cell.detail for cell in row_cells], small=True))
+        lines.append(latex_line([cell.text for cell in row_cells]))
+        lines.append(latex_line([cell.detail for cell in row_cells], small=True))
     caption = " ".join([*legend(summary), *summary.cautions])
     lines += [
         r"\bottomrule",
@@ -65,7 +65,8 @@ def latex(summary: Summary) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _latex_line(texts: list[str], *, bold: bool = False, small: bool = False) -> str:
+def latex_line(texts: list[str], *, bold: bool = False, small: bool = False) -> str:
+    """A row of a LaTeX table; ``bold`` sets the first and the third cell, ``small`` all."""
     escaped = [latex_text(text) for text in texts]
     if bold:
         # Values in mathematical mode need \boldmath beside \bfseries.

@@ -80,7 +80,7 @@ def legend(summary: Summary) -> tuple[str, ...]:
 
 def _tuning(tuned: Tuned) -> str:
     """How the arms were tuned, in a sentence."""
-    trials = sorted({winner.trials for winner in tuned.winners.values()})
+    trials = sorted({winner.trials for winner in tuned.winners.values() if winner.trials}) or [0]
     each = formatting.count(trials[0], "setting") if len(trials) == 1 else f"{trials[0]} to {trials[-1]} settings"
     pruned = "" if tuned.pruning == "none" else f", hopeless ones stopped early ({tuned.pruning})"
     return (

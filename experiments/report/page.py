@@ -45,13 +45,13 @@ def page(summary: Summary, pictures: Sequence[Picture], curves: pd.DataFrame) ->
     study = summary.study
     return render(
         "page.html",
-        scripts=("page.js", "curves.js"),
+        scripts=("table.js", "page.js", "curves.js"),
         summary=summary,
         study=study,
         headings=tuple(zip(headings(summary), origins(summary), strict=True)),
         lines=[("better" if row.bold else "", row.arm, cells(row, study)) for row in summary.rows]
         + [("untrained", "", untrained_cells(row, study)) for row in summary.untrained],
-        sort_value=_sort_value,
+        sort_value=sort_value,
         legend=legend(summary),
         seeds=_seeds(summary),
         figures=pictures,
@@ -86,7 +86,7 @@ def _allowed(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _sort_value(cell: Cell) -> str:
+def sort_value(cell: Cell) -> str:
     """By what a cell is sorted; empty where it has nothing to sort by."""
     if cell.value is None or (isinstance(cell.value, float) and not math.isfinite(cell.value)):
         return ""

@@ -13,10 +13,11 @@ from experiments.claims import evaluate
 from experiments.comparisons import compare, results
 from experiments.formatting import listed, short
 from experiments.registration import Registration
-from experiments.report import matched
+from experiments.report import matched, sources
 from experiments.report.cautions import cautions
 from experiments.report.rows import Row, UntrainedRow, row, untrained_rows
 from experiments.report.tuned import Tuned
+from experiments.statistics.variance import Attribution
 from experiments.study import Study
 from experiments.verdicts import Verdict
 
@@ -66,6 +67,7 @@ class Summary:
         trials: the records behind all this, a row a trial; trials of arms that are not shown are left out.
         tuned: what tuning left behind; None where nothing was tuned.
         notes: what was done that a reader of the table should know, a sentence each.
+        sources: what the sources of chance contribute, for a study of them; otherwise None.
         registration: what was registered before the first step; None where that is not known.
         exploratory: arms that came after the registration.
         exploratory_seeds: seeds that came after it.
@@ -85,6 +87,7 @@ class Summary:
     trials: pd.DataFrame
     tuned: Tuned | None = None
     notes: tuple[str, ...] = ()
+    sources: Attribution | None = None
     registration: Registration | None = None
     exploratory: frozenset[str] = frozenset()
     exploratory_seeds: tuple[int, ...] = ()
@@ -132,6 +135,7 @@ def summarise(
     family = compare(study, named)
     rows = tuple(row(arm, study, named[named["arm"] == arm], values[arm], family) for arm in arms)
     equal = matched.matched(study, rows)
+    attributed = sources.attribution(study, values)
     exploratory = frozenset(arms).difference(registration.arms) if registration else frozenset()
     seeds = sorted(set(range(study.seeds)).difference(registration.seeds)) if registration else []
     rows = tuple(
@@ -158,7 +162,8 @@ def summarise(
         configurations=_configurations(named),
         trials=named,
         tuned=tuned,
-        notes=matched.notes(study, equal),
+        notes=(*matched.notes(study, equal), *sources.notes(study, attributed)),
+        sources=attributed,
         registration=registration,
         exploratory=exploratory,
         exploratory_seeds=tuple(seeds),

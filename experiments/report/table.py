@@ -15,23 +15,26 @@ from experiments.statistics import Equivalence, Spread
 
 def markdown(summary: Summary) -> str:
     """``table.md``: the table, how to read it, and the cautions."""
-
-    def line(texts: list[str]) -> str:
-        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
-
-    head = [_one_line(cell) for cell in headings(summary)]
-    lines = [line(head), "|" + "---|" + "---:|" * (len(head) - 1)]
+    head = [one_line(cell) for cell in headings(summary)]
+    lines = [markdown_line(head), "|" + "---|" + "---:|" * (len(head) - 1)]
     for row in summary.rows:
-        texts = [_one_line(cell) for cell in cells(row, summary.study)]
+        texts = [one_line(cell) for cell in cells(row, summary.study)]
         if row.bold:
             texts[0], texts[2] = f"**{texts[0]}**", f"**{texts[2]}**"
-        lines.append(line(texts))
-    lines += [line([_one_line(cell) for cell in untrained_cells(row, summary.study)]) for row in summary.untrained]
+        lines.append(markdown_line(texts))
+    lines += [
+        markdown_line([one_line(cell) for cell in untrained_cells(row, summary.study)]) for row in summary.untrained
+    ]
     notes = [*legend(summary), *summary.cautions]
     return "\n".join([*lines, "", *(f"{note}\n" for note in notes)])
 
 
-def _one_line(cell: Cell) -> str:
+def markdown_line(texts: list[str]) -> str:
+    """A row of a Markdown table."""
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+
+def one_line(cell: Cell) -> str:
     """Text and detail side by side; a detail without brackets of its own gets some."""
     if not cell.detail:
         return cell.text

@@ -1,5 +1,7 @@
 """The table and the verdict in the terminal."""
 
+from collections.abc import Callable, Iterator
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -19,8 +21,8 @@ def print_table(console: Console, summary: Summary) -> None:
     """
     study = summary.study
     console.print(Text.assemble((study.name, "bold"), f", preset {study.preset}"))
-    for columns in _parts(console, summary):
-        console.print(_table(summary, columns))
+    for table in parts(console, len(headings(summary)), lambda columns: _table(summary, columns)):
+        console.print(table)
     for line in legend(summary):
         console.print(Text(line, style="dim"))
     for line in summary.cautions:
@@ -33,17 +35,18 @@ def print_table(console: Console, summary: Summary) -> None:
         console.print(Text(verdict.explanation))
 
 
-def _parts(console: Console, summary: Summary) -> list[list[int]]:
-    """The columns of each part of the table: as many as the console is wide."""
+def parts(console: Console, count: int, table: Callable[[list[int]], Table]) -> Iterator[Table]:
+    """A table of ``count`` columns in parts that are as wide as the console, each with the first column."""
     whole = console.options.update(max_width=10_000)
-    parts: list[list[int]] = [[0]]
-    for column in range(1, len(headings(summary))):
-        longer = [*parts[-1], column]
-        if len(parts[-1]) > 1 and console.measure(_table(summary, longer), options=whole).maximum > console.width:
-            parts.append([0, column])
+    shown = [0]
+    for column in range(1, count):
+        longer = [*shown, column]
+        if len(shown) > 1 and console.measure(table(longer), options=whole).maximum > console.width:
+            yield table(shown)
+            shown = [0, column]
         else:
-            parts[-1] = longer
-    return parts
+            shown = longer
+    yield table(shown)
 
 
 def _table(summary: Summary, columns: list[int]) -> Table:
@@ -51,20 +54,20 @@ def _table(summary: Summary, columns: list[int]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
     head = headings(summary)
     for column in columns:
-        table.add_column(_stacked(head[column]), justify="right" if column else "left", overflow="fold")
+        table.add_column(stacked(head[column]), justify="right" if column else "left", overflow="fold")
     for row in summary.rows:
-        texts = [_stacked(cell) for cell in cells(row, summary.study)]
+        texts = [stacked(cell) for cell in cells(row, summary.study)]
         if row.bold:
             for text in (texts[0], texts[2]):
                 text.stylize("bold")
         table.add_row(*(texts[column] for column in columns))
     table.add_section()
     for row in summary.untrained:
-        texts = [_stacked(cell) for cell in untrained_cells(row, summary.study)]
+        texts = [stacked(cell) for cell in untrained_cells(row, summary.study)]
         table.add_row(*(texts[column] for column in columns))
     return table
 
 
-def _stacked(cell: Cell) -> Text:
+def stacked(cell: Cell) -> Text:
     """The detail dimmed below the text."""
     return Text.assemble(cell.text, (f"\n{cell.detail}" if cell.detail else "", "dim"))

@@ -14,8 +14,6 @@ from train.records import whole_lines
 
 RECORDS, OUTCOME = "tuning.csv", "tuning.json"
 
-_FIXED = ("trial", "arm", "number", "seed", "status", "value", "steps")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Winner:
@@ -60,8 +58,18 @@ class Tuned:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The tuned paths."""
-        return tuple(str(name) for name in self.trials.columns if name not in _FIXED)
+        """The tuned paths: those of the winners, and those whose values differ among the trials of one arm."""
+        won = {path for winner in self.winners.values() for path in winner.values}
+        fields = [str(name) for name in self.trials.columns if "." in str(name)]
+        varied = self.trials.groupby("arm", sort=False)[fields].nunique().max() > 1
+        return tuple(name for name in fields if name in won or varied[name])
+
+    def tried(self, arm: str) -> str:
+        """How many settings an arm tried, and what became of those that did not finish, in words."""
+        own = self.trials[(self.trials["arm"] == arm) & (self.trials["status"] != "ok")]
+        others = own.drop_duplicates("number")["status"].value_counts()
+        parts = ", ".join(f"{number} {status}" for status, number in sorted(others.items()))
+        return f"{self.winners[arm].trials}{f' ({parts})' if parts else ''}"
 
     def scores(self, arm: str) -> pd.DataFrame:
         """A row for each point that the arm tried, in order: ``number``, ``value`` and the tuned paths.
@@ -95,20 +103,22 @@ def read(folder: Path) -> Tuned | None:
             )
             for arm, each in outcome["arms"].items()
         }
+        about = {
+            "column": str(outcome["column"]),
+            "higher_is_better": bool(outcome["higher_is_better"]),
+            "steps": int(outcome["steps"]),
+            "seeds": int(outcome["seeds"]),
+            "search": str(outcome["search"]),
+            "pruning": str(outcome["pruning"]),
+        }
         path = folder / RECORDS
         names = {"trial": str, "arm": str}
         trials = pd.read_csv(io.BytesIO(whole_lines(path)), dtype=names, keep_default_na=False, na_values=["", "nan"])
         trials = trials.drop_duplicates("trial", keep="last")
-        return Tuned(
-            column=str(outcome["column"]),
-            higher_is_better=bool(outcome["higher_is_better"]),
-            steps=int(outcome["steps"]),
-            seeds=int(outcome["seeds"]),
-            search=str(outcome["search"]),
-            pruning=str(outcome["pruning"]),
-            winners=winners,
-            trials=trials.assign(value=pd.to_numeric(trials["value"], errors="coerce")),
-        )
+        trials = trials.assign(value=pd.to_numeric(trials["value"], errors="coerce"))
+        if not {"arm", "number", "status"} <= set(trials.columns):
+            raise ValueError("it has no column for arm, number or status")
+        return Tuned(winners=winners, trials=trials, **about)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"{path} is damaged ({reason}); move its folder away and run again") from None

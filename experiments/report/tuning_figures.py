@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.report.drawing import HEIGHT, WIDTH, Look, blank, looks, metric_axis, value_axis
+from experiments.report.drawing import HEIGHT, WIDTH, Look, blank, looks, metric_axis, say, value_axis
 from experiments.report.summary import Summary
 from experiments.report.tuned import Tuned
 from experiments.statistics.tuning import expected_best
@@ -19,6 +19,9 @@ from experiments.study import Metric
 def tuning_values(summary: Summary, tuned: Tuned) -> Figure:
     """A panel for each tuned path: every tuning trial a dot, each arm's winner ringed."""
     figure, axes = blank()
+    if not tuned.paths:
+        say(axes, "nothing was varied")
+        return figure
     axes.remove()
     columns = min(2, len(tuned.paths))
     lines = math.ceil(len(tuned.paths) / columns)
@@ -52,7 +55,7 @@ def _panel(axes: Axes, summary: Summary, tuned: Tuned, path: str, styles: dict[s
             continue
         value = float(winner.values[path]) if numeric else names.index(str(winner.values[path]))
         axes.plot(value, winner.value, "o", color=look.color, markersize=9, markerfacecolor="none")
-    if numeric:
+    if numeric and len(seen):
         value_axis(axes, [float(value) for value in seen])
     else:
         axes.set_xticks(range(len(names)), names)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from experiments.comparisons import Comparison
+from experiments.report import sources
 from experiments.report.legend import TESTS
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
@@ -39,12 +40,13 @@ def verdict_json(summary: Summary) -> str:
         "claims": [_claim(verdict, summary) for verdict in summary.verdicts],
         "arms": [_arm(row) for row in summary.rows],
         "untrained": [{"name": row.name, "arms": list(row.arms), "value": row.value} for row in summary.untrained],
+        "variance": sources.document(summary.sources),
         "failures": [vars(failure) for failure in summary.failures],
         "cautions": list(summary.cautions),
         "provenance": {name: list(values) for name, values in summary.provenance.items()},
         "data": {name: list(values) for name, values in summary.data.items()},
     }
-    return json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(finite_json(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _claim(verdict: Verdict, summary: Summary) -> dict[str, Any]:
@@ -133,10 +135,10 @@ def _spread(spread: Spread) -> dict[str, Any]:
     }
 
 
-def _finite(value: Any) -> Any:
+def finite_json(value: Any) -> Any:
     """The same document with null for every number that is not finite, which JSON cannot hold."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite_json(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,6 +14,8 @@ from scipy import special
 from experiments.statistics.bootstrap import RESAMPLES, percentile_interval
 from experiments.statistics.intervals import CONFIDENCE, UNKNOWN, Estimate, Interval
 
+LEAST_PAIRS = 5
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arrivals:
@@ -120,7 +122,8 @@ def steps_ratio(arm: Arrivals, baseline: Arrivals, *, resamples: int = RESAMPLES
 
     Returns:
         NaN where in both arms more than half of the runs never arrive; infinity or zero where in one of them. The
-        interval is unknown for fewer than two pairs.
+        interval is unknown for fewer than ``LEAST_PAIRS`` pairs, whose resamples would cover too seldom (of three in
+        74%).
 
     Raises:
         ValueError: the arms have not the same number of runs.
@@ -135,7 +138,7 @@ def steps_ratio(arm: Arrivals, baseline: Arrivals, *, resamples: int = RESAMPLES
     if n == 0:
         return Estimate(np.nan, UNKNOWN)
     estimate = float(_ratio(waits[:, None, :])[0])
-    if n < 2:
+    if n < LEAST_PAIRS:
         return Estimate(estimate, UNKNOWN)
     chosen = np.random.default_rng(seed).integers(0, n, (resamples, n))
     ratios = _ratio(waits[:, chosen])

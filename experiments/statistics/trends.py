@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from experiments.statistics.intervals import Spread, paired_difference
+from experiments.statistics.intervals import CONFIDENCE, Spread, mean_interval, paired_difference
 from experiments.statistics.paired import sign_flip_p_value
 
 
@@ -16,13 +16,15 @@ class Trend:
     Attributes:
         slope: spread of the seeds' own least-squares slopes, in the metric's units per unit of position.
         p_value: one-sided sign-flip p-value that the slope is above zero.
-        reversals: indices ``j`` of steps from arm ``j`` to ``j + 1`` that fall beyond doubt: the 95% interval of
-            the paired difference lies below zero. A rising trend with a reversal is not monotone.
+        rises: indices ``j`` of the steps from arm ``j`` to ``j + 1`` that rise beyond doubt: the interval of their
+            paired difference lies above zero. Together the intervals of all steps cover in 95% (Bonferroni).
+        falls: the same of the steps that fall. A rising trend with one of them is not monotone.
     """
 
     slope: Spread
     p_value: float
-    reversals: tuple[int, ...]
+    rises: tuple[int, ...]
+    falls: tuple[int, ...]
 
 
 def trend(values: Float[np.ndarray, "seeds arms"], positions: Float[np.ndarray, " arms"] | None = None) -> Trend:
@@ -52,11 +54,13 @@ def trend(values: Float[np.ndarray, "seeds arms"], positions: Float[np.ndarray, 
     finite = np.where(np.isfinite(values), values, np.nan).astype(np.float64)
     # Both halves of the contrast apart, because the test judges rounding by their size.
     rising, falling = finite @ np.maximum(weights, 0), finite @ np.maximum(-weights, 0)
-    steps = [paired_difference(values[:, j + 1], values[:, j]) for j in range(places.size - 1)]
+    confidence = 1 - (1 - CONFIDENCE) / (places.size - 1)
+    steps = [mean_interval(step[np.isfinite(step)], confidence=confidence) for step in np.diff(finite, axis=1).T]
     return Trend(
         slope=paired_difference(rising, falling),
         p_value=sign_flip_p_value(rising, falling, alternative="greater"),
-        reversals=tuple(j for j, step in enumerate(steps) if step.interval.high < 0),
+        rises=tuple(j for j, step in enumerate(steps) if step.low > 0),
+        falls=tuple(j for j, step in enumerate(steps) if step.high < 0),
     )
 
 

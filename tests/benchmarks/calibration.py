@@ -3,9 +3,10 @@
     python -m tests.benchmarks.calibration
     python -m tests.benchmarks.calibration --studies=500 --pairs=5,10 --test=wilcoxon
 
-Run it from the root of the repository. Each cell of the tables is ``--studies`` made-up studies: a baseline and 1 or 5
-arms, 3 to 20 paired seeds, a part of the metric that the seed shares among all arms, and noise of each trial. What is
-counted comes from ``experiments.comparisons.compare_results``, which also makes the report's table:
+Run it from the root of the repository; it takes about five minutes on two cores. Each cell of the tables is
+``--studies`` made-up studies: a baseline and 1 or 5 arms, 3 to 20 paired seeds, a part of the metric that the seed
+shares among all arms, and noise of each trial. What is counted comes from ``experiments.comparisons.compare_results``,
+which also makes the report's table:
 
     coverage   how often the 95% interval of the paired difference holds the true difference
     P(better)  how often the 95% interval of the probability of superiority holds the true one

@@ -106,11 +106,11 @@ def records_of(study: Study, *, effects=None, noise=0.004, lost=()) -> tuple[pd.
     return pd.DataFrame(trials), pd.DataFrame(curves)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_study():
     return study_of
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_records():
     return records_of

@@ -1,12 +1,17 @@
 """The page in a real browser: nothing is fetched, nothing fails, everything is reached from the keyboard."""
 
+import dataclasses
+import io
 import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
+from rich.console import Console
 
-from experiments.report import write
+from experiments.registration import Registration
+from experiments.report import across, write
 
 pytestmark = pytest.mark.slow
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -25,14 +30,15 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture
-def report(tmp_path, make_study, make_records):
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, make_study, make_records):
     """A report with a failure, curves with a hole, and an arm whose name is awkward."""
     study = make_study(arms={"cnn": {}, "lstm": {}, "a <b>&amp; 'c', \"d\"": {}}, claims=())
     trials, curves = make_records(study, lost=[("lstm", 3, "diverged")])
     curves["train_loss"] = np.exp(-curves["step"] / 100)
-    write(tmp_path, study, trials, curves, command=COMMAND)
-    return tmp_path / "report/index.html"
+    folder = tmp_path_factory.mktemp("study")
+    write(folder, study, trials, curves, command=COMMAND)
+    return folder / "report/index.html"
 
 
 @pytest.fixture
@@ -226,3 +232,95 @@ def test_it_reads_without_scripts(visit):
     assert page.locator("#curves img").is_visible()
     assert not page.locator("#theme").is_visible()
     assert "97" in page.locator("#results").inner_text()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, make_study, make_records):
+    """A report of everything at once: tuning, registration, a grid, another seed."""
+    folder = tmp_path_factory.mktemp("whole")
+    arms = {f"width {width} rate {rate}": {} for width in (16, 32) for rate in (0.1, 0.2)}
+    settings = {arm: arm.split()[1::2] for arm in arms}
+    settings["mlp"] = settings.pop("width 32 rate 0.2")
+    del arms["width 32 rate 0.2"]
+    study = make_study(
+        arms=arms,
+        claims=(),
+        factors=("model.width", "model.dropout_rate"),
+        equivalence_margin=0.01,
+        again=next(iter(arms)),
+    )
+    trials, curves = make_records(study)
+    trials["model.width"] = [int(settings[arm][0]) for arm in trials["arm"]]
+    trials["model.dropout_rate"] = [float(settings[arm][1]) for arm in trials["arm"]]
+    tuning = {"trial": ["mlp-t0-s1000", "mlp-t1-s1000"], "arm": "mlp", "number": [0, 1], "seed": 1000, "status": "ok"}
+    tuning |= {"value": [0.8, 0.9], "steps": 10, "optimizer.learning_rate": [0.1, 0.2]}
+    pd.DataFrame(tuning).to_csv(folder / "tuning.csv", index=False)
+    winner = {
+        "winner": {"optimizer.learning_rate": 0.2},
+        "value": 0.9,
+        "edges": ["optimizer.learning_rate"],
+        "trials": 2,
+    }
+    outcome = {"column": "validation_accuracy", "higher_is_better": True, "trials": 2, "steps": 10, "seeds": 1}
+    outcome |= {"search": "sobol", "pruning": "none"}
+    outcome["arms"] = {"mlp": winner, next(iter(arms)): {"winner": {}, "value": None, "edges": [], "trials": 0}}
+    (folder / "tuning.json").write_text(json.dumps(outcome))
+    registered = Registration(digest="ab" * 32, time="2026-01-01T00:00:00Z", arms=("mlp",), seeds=(0, 1))
+    write(folder, study, trials, curves, command=COMMAND, registration=registered)
+    return folder / "report/index.html"
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_a_report_of_everything_fits_and_says_it(browser, whole, width):
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page, seen = context.new_page(), []
+    page.on("console", lambda message: seen.append(message.text))
+    page.on("pageerror", lambda error: seen.append(str(error)))
+    page.goto(whole.as_uri())
+    assert seen == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    text = page.locator("body").inner_text()
+    for said in (
+        "at the edge",
+        "sha256 abababababab",
+        "as declared",
+        "A/A",
+        "equal?",
+        "brighter is better",
+        "Expected best",
+    ):
+        assert said in text
+    assert "\N{DAGGER}" in page.locator("#results").inner_text()
+    context.close()
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_several_studies_on_one_page(browser, tmp_path, make_study, make_records, width):
+    folders = []
+    for place, name in enumerate(("digits", "letters", "signs")):
+        study = make_study(name=name, claims=())
+        trials, _ = make_records(study)
+        trials["test_accuracy"] -= 0.1 * place
+        folder = tmp_path / name
+        folder.mkdir()
+        trials.to_csv(folder / "trials.csv", index=False)
+        document = {"study": name, "preset": "cpu", "claim": "", "source": "", "baseline": "mlp", "seeds": [*range(8)]}
+        document |= {"metric": dataclasses.asdict(study.metric), "arms": {"mlp": {}, **dict(study.arms)}}
+        document["trials"] = trials[["trial", "config_hash"]].to_dict("records")
+        (folder / "study.json").write_text(json.dumps(document))
+        folders.append(str(folder))
+    place = across.compare(folders, tmp_path / "out", Console(file=io.StringIO()), accept_mixed=False)
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page, seen = context.new_page(), []
+    page.on("console", lambda message: seen.append(message.text))
+    page.on("pageerror", lambda error: seen.append(str(error)))
+    page.on("request", lambda request: seen.append(request.url) if not request.url.startswith("data:") else None)
+    page.goto((place / "index.html").as_uri())
+    assert seen == [(place / "index.html").as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    button = page.locator("thead button").nth(4)
+    button.click()
+    button.click()
+    assert page.locator("tbody tr").first.locator("th").inner_text().startswith("cnn")
+    assert min(page.evaluate(CONTRAST).values()) >= 4.5
+    context.close()

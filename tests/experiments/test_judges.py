@@ -132,6 +132,26 @@ def test_steps_to_a_target(make_study, values, at_most, outcome):
     assert evaluate(study, records(values))[0].outcome == "inconclusive"
 
 
+def test_a_seed_without_a_curve_never_arrives_and_shifts_no_pair(make_study, values):
+    """One seed of each arm crashed before its first evaluation: another one of either."""
+    steps = np.arange(0, 401, 10)
+    rows = [
+        {"arm": arm, "seed": seed, "step": step, "validation_loss": 1.0 - step / (rate * (1 + seed))}
+        for arm, rate, crashed in (("base", 100.0, 5), ("a", 50.0, 0))
+        for seed in range(6)
+        for step in steps
+        if seed != crashed
+    ]
+    claim = StepsToTarget(arm="a", than="base", target=0.5, ratio_at_most=0.6, **text())
+    study = make_study(baseline_name="base", arms=ARMS, metric=LOSS, claims=(claim,), seeds=6)
+    lost = {("base", 5), ("a", 0)}
+    found = evaluate(study, records(values, lost=lost), curves=pd.DataFrame(rows))[0]
+    assert found.n == 6
+    assert "never arrived: 1 of a and 1 of base" in found.explanation
+    # Steps of the seeds are 50 (1 + seed) and 25 (1 + seed), the crashed ones' infinite, rounded up to evaluations.
+    assert found.estimate == pytest.approx((100 + 130) / 2 / ((150 + 200) / 2), abs=0.02)
+
+
 def test_a_trial_that_failed_leaves_it_open_and_one_seed_says_nothing(make_study, values):
     claim = Within(arm="a", low=0.85, high=0.95, **text())
     found = verdict(make_study, claim, values, lost={("a", 2)})

@@ -170,3 +170,11 @@ def test_another_plan_in_the_same_place_is_refused_with_the_differences(tmp_path
         plan.check_against(plan.resolve(other), tmp_path / "study.json")
     with pytest.raises(BadInput, match=r"\(model\.name mlp -> cnn in plain\)"):
         plan.check_against(plan.resolve(study(), overrides=[("model.name", "cnn")], arms=[]), tmp_path / "study.json")
+
+
+def test_a_claim_needs_more_than_one_seed():
+    study = plan.load("architectures", "cpu")
+    with pytest.raises(BadInput, match=r"seeds=1: the claims of study architectures need paired seeds"):
+        plan.resolve(study, seeds=1)
+    assert len(plan.resolve(study, seeds=1, arms=["lstm"]).trials) == 2
+    assert plan.resolve(plan.load("architectures", "smoke"), seeds=1).study.seeds == 1

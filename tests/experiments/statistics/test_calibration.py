@@ -28,7 +28,7 @@ def test_intervals_cover_as_often_as_asked_for(noise, baseline):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noise", [*calibration.NOISES])
-@pytest.mark.parametrize(("test", "arms"), [("sign_flip", 1), ("sign_flip", 4), ("wilcoxon", 1)])
+@pytest.mark.parametrize(("test", "arms"), [("sign_flip", 3), ("wilcoxon", 1)])
 def test_studies_without_any_difference_find_one_in_at_most_five_per_cent(noise, test, arms):
     cell = Cell(noise=noise, baseline="alike", pairs=10, arms=arms, effect=0.0, test=test)
     outcome = simulate(cell, STUDIES)

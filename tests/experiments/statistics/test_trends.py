@@ -29,11 +29,17 @@ def test_a_falling_trend_is_not_a_rising_one():
     assert trend(-rising()).p_value > 0.95
 
 
-def test_a_step_that_falls_beyond_doubt_is_a_reversal():
+def test_steps_that_go_one_way_beyond_doubt():
     values = rising(slope=0.05)
-    assert trend(values).reversals == ()
+    assert (trend(values).rises, trend(values).falls) == ((0, 1, 2), ())
     values[:, 2] -= 0.2
-    assert trend(values).reversals == (1,)
+    assert (trend(values).rises, trend(values).falls) == ((0, 2), (1,))
+    step = values[:, 1] - values[:, 0]
+    shifted = values.copy()
+    shifted[:, 1] -= mean_interval(step, confidence=1 - 0.05 / 3).low - 1e-9
+    assert 0 in trend(shifted).rises
+    shifted[:, 1] -= 2e-9
+    assert 0 not in trend(shifted).rises
 
 
 def test_a_seed_with_a_failed_arm_is_counted():
