@@ -29,7 +29,7 @@ def copy(tmp_path: Path) -> Path:
     """A copy of the three rooms, to which a newcomer adds a file."""
     for room in ("models", "train", "experiments"):
         for file in (ROOT / room).rglob("*"):
-            if file.suffix in {".py", ".html"}:
+            if file.suffix in {".py", ".html", ".css", ".js"}:
                 target = tmp_path / file.relative_to(ROOT)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(file.read_bytes())
@@ -39,6 +39,18 @@ def copy(tmp_path: Path) -> Path:
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "experiments", "--experiment=architectures", "--preset=smoke", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.slow
+def test_a_study_is_one_file(copy: Path) -> None:
+    (copy / "experiments" / "catalog" / "mine.py").write_text(_example("two_by_two").replace("NAME", "mine"))
+    command = [sys.executable, "-m", "experiments", "--experiment=mine", "--preset=smoke"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "INCONCLUSIVE" in done.stdout
+    folder = copy / "runs" / "mine"
+    assert len((folder / "trials.csv").read_text().splitlines()) == 1 + 4 * 2
+    assert len((folder / "tuning.csv").read_text().splitlines()) == 1 + 4 * 2
 
 
 @pytest.mark.slow
