@@ -56,6 +56,8 @@ def show(
     devices.prepare()
     plan, tasks = matched_plan(plan, load_tasks(plan, data_dir), Path(workdir) / plan.study.name)
     check_metric(plan, tasks)
+    prepared = declaration.prepare(plan, tasks) if plan.study.tuning is not None else None
+    adaptive.check_storage(storage, prepared)
     spent = costs(plan, tasks)
     console.print(_arms(plan, spent, tasks))
     for matched in plan.matched:
@@ -64,8 +66,6 @@ def show(
         console.print(f"override: {remark}", highlight=False, markup=False, soft_wrap=True)
     populations = group(plan.trials)
     total = sum(spent[trial.arm].flops_per_step * trial.config.training.steps for trial in plan.trials)
-    prepared = declaration.prepare(plan, tasks) if plan.study.tuning is not None else None
-    adaptive.check_storage(storage, prepared)
     if prepared is not None:
         total += _show_tuning(prepared, plan, tasks, spent, console)
     backend = jax.default_backend()

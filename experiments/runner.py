@@ -140,9 +140,9 @@ def run(
     plan, tasks = matched_plan(plan, load_tasks(plan, data_dir), folder)
     choose(plan, only)
     check_metric(plan, tasks)
-    costs(plan, tasks)
     prepared = declaration.prepare(plan, tasks) if plan.study.tuning is not None else None
     adaptive.check_storage(tuning_storage, prepared)
+    costs(plan, tasks)
     with _only_process(folder), Stop() as stop:
         _write_plan(plan, tasks, folder, command, accept_changed_data)
         watched = Watch(lambda _: None, lambda: stop.asked, told, folder / "profiles" if profile else None)

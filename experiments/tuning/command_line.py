@@ -103,16 +103,16 @@ def _space(plan: Plan, path: str, text: str) -> Space:
     annotation = known[path].field.annotation
     wrong = BadInput(f"--tune.{path}={text!r} must be {SPELLING}, each {describe(annotation)}")
     is_log, bare = text.startswith("log:"), text.removeprefix("log:")
-    parts = bare.split(":")
     try:
-        if len(parts) == 2:
-            low, high = (parse(part, annotation) for part in parts)
-            kinds = {int: Integers, float: Uniform}
-            if type(low) not in kinds or type(high) not in kinds:
-                raise wrong
-            return kinds[type(low)](low, high, log=is_log)
-        if len(parts) == 1 and not is_log:
-            return Choice(tuple(parse(part, annotation) for part in bare.split(",")))
+        parts = [[parse(text, annotation) for text in part.split(",")] for part in bare.split(":")]
     except (ValueError, KeyError):
-        pass
-    raise wrong
+        raise wrong from None
+    if len(parts) == 1 and not is_log:
+        return Choice(tuple(parts[0]))
+    kind = {int: Integers, float: Uniform}.get(type(parts[0][0]))
+    if len(parts) != 2 or kind is None or any(len(part) != 1 for part in parts):
+        raise wrong
+    try:
+        return kind(parts[0][0], parts[1][0], log=is_log)
+    except BadInput as error:
+        raise BadInput(f"--tune.{path}: {error}") from None

@@ -1,5 +1,6 @@
 """Optuna's searches: budgets, determinism, what a reopened database repeats, what several machines share."""
 
+import pandas as pd
 import pytest
 
 from experiments.spaces import Choice, Integers, Uniform
@@ -140,6 +141,19 @@ def test_tuning_with_optuna_from_end_to_end(run, table, winners, kind, tmp_path)
     assert found["winner"]["optimizer.weight_decay"] == own.loc[found["number"], "optimizer.weight_decay"]
     assert found["trials"] == 10
     assert (tmp_path / "tiny" / "tuning.db").exists()
+
+
+@pytest.mark.slow
+def test_a_second_machine_takes_what_the_first_has_found_from_the_shared_database(run, table, winners, tmp_path):
+    tuning = Tuning(space={"optimizer.learning_rate": SPACE["optimizer.learning_rate"]}, search="tpe", trials=3)
+    options = {"arms": [], "seeds": 1, "tuning_storage": f"sqlite:///{tmp_path}/shared.db"}
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(tuning, **options, workdir=first)
+    run(tuning, **options, workdir=second)
+    here, there = table(workdir=second), table(workdir=first)
+    pd.testing.assert_frame_equal(here[sorted(here)], there[sorted(there)])
+    assert winners(second) == winners(first)
+    assert not (second / "tiny" / "tuning_curves.csv").exists(), "it trained what the first had trained"
 
 
 @pytest.mark.parametrize(
