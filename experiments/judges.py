@@ -5,7 +5,7 @@ A judge takes the claim and the evidence and gives the verdict. What it says mus
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from experiments.statements import (
 )
 from experiments.statistics import Estimate, Spread
 from experiments.statistics.reaching import Arrivals, steps_ratio, steps_to_target
-from experiments.statistics.scaling import fit_power_law
+from experiments.statistics.scaling import check_held_out, fit_power_law
 from experiments.verdicts import Evidence, Outcome, Verdict, where
 
 _REASONS = {
@@ -179,6 +179,23 @@ def _exponent(claim: Exponent, evidence: Evidence) -> Verdict:
         f"Over {formatting.count(seeds, 'seed')} of each of {len(sizes)} sizes, the {quantity} has "
         f"b = {fitted.value:.3g} (95% interval [{low:.3g}, {high:.3g}]).",
         f"Claimed: from {claim.low:g} to {claim.high:g}.",
+        *_held_out(sizes, values),
+    )
+
+
+def _held_out(sizes: np.ndarray, values: np.ndarray) -> Iterator[str]:
+    """Whether a law that is fitted without the largest size foretells it; a fit alone cannot tell."""
+    if np.unique(sizes).size < 4:
+        return
+    try:
+        held = check_held_out(sizes, values)
+    except ValueError:
+        return
+    low, high = held.interval
+    yield (
+        f"Fitted without the largest size, the law foretells {held.predicted:.4g} there (95% interval "
+        f"[{low:.4g}, {high:.4g}]) and {held.observed:.4g} was observed, "
+        f"{'within' if held.within else 'outside'} the interval."
     )
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 from experiments import statistics
 from experiments.comparisons import Comparison, Family
 from experiments.statistics import Spread
+from experiments.statistics.curves import area_under_curve
 from experiments.study import Study
 
 
@@ -25,6 +26,8 @@ class Row:
         parameters: number of trained parameters; NaN where not recorded.
         flops_per_step: floating-point operations of one training step of one trial.
         train_seconds: spread of the device seconds that a finished trial took.
+        curve_area: spread of the mean height of each trial's curve (its area by the trapezoidal rule over its
+            length); a trial that failed has none. None where there are no curves.
         exploratory: whether it came after the study was registered.
         edges: tuned paths whose winning value is at the edge of its space.
     """
@@ -38,6 +41,7 @@ class Row:
     parameters: float
     flops_per_step: float
     train_seconds: Spread
+    curve_area: Spread | None = None
     exploratory: bool = False
     edges: tuple[str, ...] = ()
 
@@ -103,3 +107,21 @@ def row(arm: str, study: Study, trials: pd.DataFrame, values: pd.Series, family:
 def _largest(trials: pd.DataFrame, column: str) -> float:
     """Trials of one arm share their program: all that recorded the value have the same."""
     return float(trials[column].astype(np.float64).max()) if len(trials) else float("nan")
+
+
+def curve_area(arm: str, column: str, curves: pd.DataFrame | None) -> Spread | None:
+    """Spread of the mean height of the curves of an arm's trials; None where there are none of two steps.
+
+    Args:
+        arm: its name.
+        column: of the curves.
+        curves: a row a trial and evaluation.
+    """
+    if curves is None or column not in curves:
+        return None
+    mine = curves[curves["arm"] == arm].drop_duplicates(["seed", "step"], keep="last")
+    table = mine.pivot(index="seed", columns="step", values=column).astype(np.float64)
+    if table.shape[1] < 2:
+        return None
+    areas = area_under_curve(table.columns.to_numpy(np.float64), table.to_numpy())
+    return statistics.spread(areas)

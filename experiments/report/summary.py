@@ -15,7 +15,7 @@ from experiments.formatting import listed, short
 from experiments.registration import Registration
 from experiments.report import matched, sources
 from experiments.report.cautions import cautions
-from experiments.report.rows import Row, UntrainedRow, row, untrained_rows
+from experiments.report.rows import Row, UntrainedRow, curve_area, row, untrained_rows
 from experiments.report.tuned import Tuned
 from experiments.statistics.variance import Attribution
 from experiments.study import Study
@@ -139,7 +139,13 @@ def summarise(
     exploratory = frozenset(arms).difference(registration.arms) if registration else frozenset()
     seeds = sorted(set(range(study.seeds)).difference(registration.seeds)) if registration else []
     rows = tuple(
-        dataclasses.replace(row, exploratory=row.arm in exploratory, edges=_edges_of(tuned, row.arm)) for row in rows
+        dataclasses.replace(
+            row,
+            exploratory=row.arm in exploratory,
+            edges=_edges_of(tuned, row.arm),
+            curve_area=curve_area(row.arm, study.metric.curve, curves),
+        )
+        for row in rows
     )
     later = _later(registration, [arm for arm in arms if arm in exploratory], seeds)
     return Summary(

@@ -136,4 +136,5 @@ def _cost(row: Row) -> dict[str, object]:
         "parameters": int(row.parameters) if math.isfinite(row.parameters) else None,
         "flops_per_step": row.flops_per_step,
         **spread_columns("train_seconds", row.train_seconds),
+        **(spread_columns("curve_area", row.curve_area) if row.curve_area is not None else {}),
     }

@@ -82,6 +82,7 @@ def _arm(row: Row) -> dict[str, Any]:
         "parameters": int(row.parameters) if math.isfinite(row.parameters) else None,
         "flops_per_step": row.flops_per_step,
         "train_seconds": _spread(row.train_seconds),
+        "curve_area": None if row.curve_area is None else _spread(row.curve_area),
     }
 
 

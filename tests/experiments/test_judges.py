@@ -113,6 +113,10 @@ def test_an_exponent(make_study, low, high, outcome):
     assert found.outcome == outcome
     slope = np.polyfit(np.log([size for _, size in sizes]), np.log([values[arm] for arm, _ in sizes]).mean(1), 1)[0]
     assert found.estimate == pytest.approx(-slope, rel=1e-6)
+    assert "within the interval" in found.explanation
+    values["c"] = values["c"] * 1.5  # the law does not go on
+    broken = verdict(make_study, Exponent(sizes=sizes, low=low, high=high, **text()), values)
+    assert "outside the interval" in broken.explanation
 
 
 @pytest.mark.parametrize(("at_most", "outcome"), [(0.6, "supported"), (0.3, "refuted"), (0.5, "inconclusive")])

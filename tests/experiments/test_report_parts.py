@@ -342,3 +342,18 @@ def test_parquet_without_its_library_is_one_line_before_anything_runs(monkeypatc
     monkeypatch.setattr(tables.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(BadInput, match=r"pip install -e '\.\[parquet\]'"):
         tables.check_parquet()
+
+
+# ---- area under the curve
+
+
+def test_the_area_is_the_mean_height_of_each_trials_curve(make_study, make_records):
+    study = make_study()
+    trials, curves = make_records(study, lost=[("cnn", 2, "diverged")])
+    rows = {row.arm: row for row in summarise(study, trials, command=COMMAND, curves=curves).rows}
+    mine = curves[curves["arm"] == "cnn"].pivot(index="seed", columns="step", values="validation_accuracy")
+    areas = np.trapezoid(mine.to_numpy(float), mine.columns, axis=1) / (mine.columns[-1] - mine.columns[0])
+    assert rows["cnn"].curve_area.n == 7
+    assert rows["cnn"].curve_area.lost == 1
+    np.testing.assert_allclose(rows["cnn"].curve_area.mean, np.nanmean(areas))
+    assert all(row.curve_area is None for row in summarise(study, trials, command=COMMAND).rows)
