@@ -38,7 +38,7 @@ def headings(summary: Summary) -> tuple[Cell, ...]:
         Cell("effect", "SDs"),
         Cell("p", "Holm"),
         Cell("P(better)"),
-        *([Cell("equal?", f"within {formatting.metric_difference(margin, metric)}")] if margin is not None else []),
+        *([Cell("equal?", f"± {formatting.metric_number(margin, metric)}")] if margin is not None else []),
         Cell("parameters"),
         Cell("FLOPs", "per step"),
         Cell("training", "s"),

@@ -57,7 +57,7 @@ def legend(summary: Summary) -> tuple[str, ...]:
         )
         if summary.study.again is not None:
             lines.append(f"A/A: {summary.study.again} is {baseline} under other seeds; what differs there is chance.")
-        if any(row.comparison is not None and needs(row.comparison) for row in summary.rows):
+        if any(row.comparison and row.comparison.testable and needs(row.comparison) for row in summary.rows):
             lines.append(
                 "Needs: paired seeds with which a difference like the observed one would pass the corrected test with "
                 "80% power, if it is what it seems."
