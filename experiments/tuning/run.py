@@ -51,6 +51,7 @@ def tune(
     winners = selection.read(path)
     new = [arm for arm in prepared.arms if arm not in winners]
     if not new:
+        shutil.rmtree(folder / "tuning_checkpoints", ignore_errors=True)  # a run may have been killed before it did
         return
     arms = [arm for arm in new if arm in prepared.spaces]
     winners |= {arm: Winner({}, None, None, (), 0, {}) for arm in new if arm not in prepared.spaces}
