@@ -211,7 +211,8 @@ def _help() -> str:
     for flag in sorted((OPTIONS[name] for name in OPTIONS if len(name) > 1), key=lambda flag: flag.name):
         value = "" if flag.boolean else "=VALUE"
         default = f" [{flag.value}]" if isinstance(flag.default, str) else ""
-        lines.append(f"  {f'--{flag.name}{value}':<22} {flag.help}{default}")
+        meaning = flag.help.partition(";\n")[0]  # absl says of every repeatable flag that it is one
+        lines.append(f"  {f'--{flag.name}{value}':<22} {meaning}{default}")
     return "\n".join(lines)
 
 

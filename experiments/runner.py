@@ -67,7 +67,7 @@ def run(
     seeds: int | None = None,
     arms: Sequence[str] | None = None,
     overrides: Mapping[str, Any] | Sequence[tuple[str, str]] = (),
-    vary: Mapping[str, str] | Sequence[tuple[str, str]] = (),
+    vary: Mapping[str, Any] | Sequence[tuple[str, str]] = (),
     again: bool = False,
     variance: Sequence[str] | None = None,
     workdir: str | Path = "runs",
@@ -93,7 +93,7 @@ def run(
         seeds: number of paired seeds; None for the study's own.
         arms: the arms beside the baseline; None for all.
         overrides: changes of the baseline by path, e.g. ``{"model.width": 512}``.
-        vary: the arms are all combinations of these values, e.g. ``{"model.dropout_rate": "0,0.1"}``; the name of
+        vary: the arms are all combinations of these values, e.g. ``{"model.dropout_rate": (0.0, 0.1)}``; the name of
             the study then has the paths appended.
         again: whether an arm is added that is the baseline under other seeds.
         variance: sources of chance (init, order, noise, split), each the only one that varies in an arm.
@@ -120,7 +120,7 @@ def run(
     console = console or Console()
     given = overrides.items() if isinstance(overrides, Mapping) else overrides
     pairs = [(path, str(value)) for path, value in given]
-    factors = [*(vary.items() if isinstance(vary, Mapping) else vary)]
+    factors = _factors(vary)
     plan = resolve(
         load(name, preset), seeds=seeds, arms=arms, overrides=pairs, vary=factors, again=again, variance=variance
     )
@@ -149,6 +149,16 @@ def run(
         plan, crashed = _train(plan, only, prepared, tasks, folder, console, watched, tuning_storage)
         result = _report(plan, folder, command, console, parquet=parquet)
     return dataclasses.replace(result, crashed=crashed)
+
+
+def _factors(vary: Mapping[str, Any] | Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Paths and values as the command line spells them."""
+    pairs = vary.items() if isinstance(vary, Mapping) else vary
+    # Semicolons between values, since a value may hold commas, and one at the end, since there may be one value.
+    return [
+        (path, values if isinstance(values, str) else "".join(f"{value};" for value in values))
+        for path, values in pairs
+    ]
 
 
 def _command(

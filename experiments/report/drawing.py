@@ -15,7 +15,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from experiments.statistics import Spread
 from experiments.study import Metric
@@ -100,6 +100,10 @@ def value_axis(axes: Axes, values: list[float]) -> None:
     """A horizontal axis of settings: logarithmic where they are positive and span more than a decade."""
     if min(values) > 0 and max(values) > 10 * min(values):
         axes.set_xscale("log")
+        if max(values) < 300 * min(values):
+            # The powers of ten alone would be one or two labels.
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6))

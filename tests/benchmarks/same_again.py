@@ -82,7 +82,7 @@ def against_itself(study: Study, trials: pd.DataFrame, pairs: int) -> list[Compa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--comparisons", type=int, default=40)
+    parser.add_argument("--comparisons", type=int, default=60)
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--steps", type=int, default=100)
     options = parser.parse_args()

@@ -50,6 +50,7 @@ def test_parameters_are_matched_better_than_by_the_next_widths(task):
     assert {trial.config.model.width for trial in plan_after.trials if trial.arm == "lstm"} == {matched["lstm"].value}
 
 
+@pytest.mark.slow
 def test_operations_are_matched(task):
     found = resolved("flops_per_step", {"lstm": "model.width"}, tolerance=0.05, arms=("lstm",))
     (matched,) = solved(found, task)

@@ -62,6 +62,7 @@ def test_every_file_is_written_and_nothing_is_left_beside(tmp_path, study, make_
     assert [row.arm for row in summary.rows] == ["mlp", "cnn", "lstm", "transformer"]
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes(tmp_path, study, make_records):
     contents = []
     for name in ("first", "second"):

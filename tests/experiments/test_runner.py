@@ -247,7 +247,8 @@ def test_a_population_that_crashes_leaves_the_others_alone_and_is_tried_again(ru
 
 
 @pytest.mark.usefixtures("plain_report")
-@pytest.mark.parametrize("ran_out", [pytest.param("before", marks=pytest.mark.slow), "while"])
+@pytest.mark.slow
+@pytest.mark.parametrize("ran_out", ["before", "while"])
 def test_a_population_that_does_not_fit_is_split_and_no_trial_is_lost(run, tmp_path, monkeypatch, ran_out):
     """More than one trial of width 8 is too much: by the estimate, or when the device is asked for memory."""
     original, sizes = Population.init, []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import plan, variants
+from experiments import plan, runner, variants
 from experiments.plan import resolve
 from models.base import BadInput
 from train import config as configuration
@@ -86,3 +86,9 @@ def test_sources_that_are_none(study, sources):
 def test_a_grid_and_sources_exclude_each_other(study):
     with pytest.raises(BadInput, match="give one of the two"):
         resolve(study, vary=[("model.width", "3")], variance=("init",))
+
+
+def test_values_from_python_are_spelled_as_on_the_command_line(study):
+    found = resolve(study, vary=runner._factors({"model.name": ["cnn"], "model.channels": [(4, 8), (8, 16)]}))
+    assert [config.model.channels for name, config in found.configs.items() if name != "mlp"] == [(4, 8), (8, 16)]
+    assert runner._factors([("model.width", "64,128")]) == [("model.width", "64,128")]

@@ -151,6 +151,7 @@ def test_one_compilation_serves_every_penalty():
     assert counter.traced == 1
 
 
+@pytest.mark.slow
 def test_a_translation():
     """The carries of a real model go with their hypotheses, and its encoded source stays where it is."""
     shapes = Shapes(inputs=(4,), vocabulary=5, outputs=4, per_position=True, target=4)

@@ -79,6 +79,7 @@ def test_without_dropout_nothing_random_is_traced():
     assert "random" not in str(jax.make_jaxpr(lambda v, x: logits(model, v, x, train=True))(variables, x))
 
 
+@pytest.mark.slow
 def test_vmapped_trials_are_solo_trials():
     model, _, x = make(cnn.Config(channels=(2, 3)))
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)

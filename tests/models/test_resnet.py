@@ -251,6 +251,7 @@ def test_three_steps_equal_pytorch(name, x64):
         np.testing.assert_allclose(logits, reference, rtol=0, atol=tolerance * np.abs(reference).max())
 
 
+@pytest.mark.slow
 def test_the_plain_twin_is_the_network_without_shortcuts_and_nothing_else():
     residual, plain = CONFIGS["identity"], CONFIGS["plain"]
     (_, ours, x), (twin, theirs, _) = make(residual), make(plain)

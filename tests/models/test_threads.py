@@ -95,6 +95,7 @@ def test_short_work_is_not_cut():
     assert native.parts(1, 1e12) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux to give a process one core")
 def test_one_core_alone_does_not_wait_for_helpers():
     """XLA's pool has one thread then, which may be the one that asks."""

@@ -67,7 +67,9 @@ def compare(make_trials, task, arms=({},), **shared):
         streamed.splits.close()
 
 
-@pytest.mark.parametrize("strategy", ["sequential", pytest.param("vectorised", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "strategy", [pytest.param(name, marks=pytest.mark.slow) for name in ("sequential", "vectorised")]
+)
 def test_a_streamed_population_is_one_in_memory(strategy, make_trials, images):
     compare(make_trials, images, ARMS, execution__strategy=strategy)
 

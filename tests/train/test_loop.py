@@ -150,6 +150,7 @@ def test_a_row_for_every_trial(uninterrupted, trials, images):
     ]  # the same arm under two names
 
 
+@pytest.mark.slow
 def test_the_final_weights_are_not_evaluated_twice(tmp_path, trials, images, monkeypatch):
     """What resumes after the last step evaluates anew, and finds the same."""
     evaluated, real = [], Population.evaluate

@@ -49,6 +49,7 @@ def test_the_factors_are_those_of_the_table(optimizer, rates, base, images):
             assert found.deviations[layer][name] == (0.5 if kind == "output" else 1)
 
 
+@pytest.mark.slow
 def test_at_the_base_width_it_is_the_ordinary_one(base, images):
     batch, states = batch_of(images), []
     for width in (0, 8):

@@ -155,7 +155,9 @@ def test_arms_of_equal_seed_share_initial_weights_and_data(make_trials, images):
     assert after.loss_sum[first] != after.loss_sum[other]
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "rnn", "transformer"])
+@pytest.mark.parametrize(
+    "name", ["mlp", *[pytest.param(name, marks=pytest.mark.slow) for name in ("cnn", "rnn", "transformer")]]
+)
 def test_initial_weights_are_the_same_bits_however_well_their_program_is_optimised(name, make_trials, images):
     trials = make_trials({}, model__name=name)
     population = Population(trials, traced_paths([trials[0].config]), images)

@@ -239,6 +239,7 @@ def test_batches_of_similar_length_train_as_wide_ones_do(trained):
     assert len(widths) > 1
 
 
+@pytest.mark.slow
 def test_operations_are_the_mean_over_the_widths(trained):
     task, config, _, _, _ = trained
     ends = task.train.arrays["ends"]
