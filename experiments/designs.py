@@ -66,11 +66,11 @@ def grid(factors: Mapping[str, Sequence[Any] | Space], *, baseline: Callable[[st
         BadInput: a factor without values, or a condition on an unknown path.
     """
     _check_levels(factors)
-    free = {path: values for path, values in factors.items() if not _condition(values)}
-    bound = {path: values for path, values in factors.items() if _condition(values)}
+    free = {path: values for path, values in factors.items() if not _is_bound(values)}
+    bound = {path: values for path, values in factors.items() if _is_bound(values)}
     deltas = [dict(zip(free, levels, strict=True)) for levels in itertools.product(*map(_levels, free.values()))]
     for path, values in bound.items():
-        holds = [_holds(_condition(values), delta, baseline) for delta in deltas]
+        holds = [_exists(values, delta, baseline) for delta in deltas]
         deltas = [
             {**delta, **({path: value} if held else {})}
             for delta, held in zip(deltas, holds, strict=True)
@@ -164,7 +164,7 @@ def conditional(
 ) -> dict[str, Any]:
     """The values of the spaces at a point of the unit cube; a space whose condition does not hold has none."""
     drawn = {path: space.at(unit) for (path, space), unit in zip(spaces.items(), units, strict=True)}
-    return {path: value for path, value in drawn.items() if _holds(spaces[path].when, drawn, baseline)}
+    return {path: value for path, value in drawn.items() if _exists(spaces[path], drawn, baseline)}
 
 
 def named(deltas: Sequence[Delta]) -> Arms:
@@ -223,15 +223,17 @@ def _levels(values: Sequence[Any] | Space) -> Sequence[Any]:
     return values
 
 
-def _condition(values: Sequence[Any] | Space) -> Delta:
-    return values.when if isinstance(values, Space) else {}
+def _is_bound(values: Sequence[Any] | Space) -> bool:
+    """Whether a factor exists only beside some values of others."""
+    return isinstance(values, Space) and bool(values.when)
 
 
-def _holds(when: Delta, delta: Delta, baseline: Callable[[str], Any] | None) -> bool:
-    for path, value in when.items():
+def _exists(values: Sequence[Any] | Space, delta: Delta, baseline: Callable[[str], Any] | None) -> bool:
+    """Whether a factor exists beside the other values of an arm."""
+
+    def value_of(path: str) -> Any:
         if path not in delta and baseline is None:
             raise BadInput(f"a condition on {path} needs that path among the factors")
-        present = delta[path] if path in delta else baseline(path)  # type: ignore[misc]
-        if present not in (value if isinstance(value, tuple | list | set | frozenset) else (value,)):
-            return False
-    return True
+        return delta[path] if path in delta else baseline(path)  # type: ignore[misc]
+
+    return not isinstance(values, Space) or values.exists(value_of)

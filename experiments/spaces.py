@@ -6,7 +6,7 @@ Halton, a regular grid) serves all.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from models.base import BadInput
@@ -18,10 +18,17 @@ class Space:
 
     Attributes:
         when: the space exists only where these paths have these values, e.g.
-            ``{"optimizer.name": "sgd"}`` for a momentum.
+            ``{"optimizer.name": "sgd"}`` for a momentum; several values of one path as a tuple.
     """
 
     when: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def exists(self, value_of: Callable[[str], Any]) -> bool:
+        """Whether its condition holds, given the values of the paths."""
+        return all(
+            value_of(path) in (wanted if isinstance(wanted, tuple | list | set | frozenset) else (wanted,))
+            for path, wanted in self.when.items()
+        )
 
     def at(self, unit: float) -> Any:
         """The value at ``unit`` of [0, 1)."""

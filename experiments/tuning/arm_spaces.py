@@ -38,7 +38,7 @@ class ArmSpace:
         """
         declared, drawn = values(self.config), {}
         for path, space in self.spaces.items():
-            met = all(drawn.get(name, declared.get(name)) == value for name, value in space.when.items())
+            met = space.exists(lambda name: drawn.get(name, declared.get(name)))
             name = drawn.get(f"{path.partition('.')[0]}.name")
             if met and _has(_section(self.config, path, name), path):
                 drawn[path] = choose(path, space)

@@ -107,3 +107,9 @@ def test_integers_are_drawn_evenly_and_edges_are_known():
     assert Choice((1, 2, 3)).is_edge(3)
     assert not Choice(("a", "b", "c")).is_edge("a")
     assert Integers(1, 3).levels(9) == (1, 2, 3)
+
+
+def test_a_condition_may_allow_several_values():
+    bound = Choice((0.5, 0.9), when={"optimizer.name": ("sgd", "momentum")})
+    arms = designs.grid({"optimizer.name": ("adam", "sgd", "momentum"), "optimizer.momentum": bound})
+    assert [len(delta) for delta in arms.values()] == [1, 2, 2, 2, 2]
