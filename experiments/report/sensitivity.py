@@ -117,17 +117,27 @@ def _name(others: tuple[tuple[str, Any], ...], groups: Mapping[Any, Any]) -> str
     """The setting of the other factors, of those alone that differ among the lines."""
     differing = [path for index, (path, _) in enumerate(others) if len({key[index][1] for key in groups}) > 1]
     return ", ".join(
-        f"{path.rpartition('.')[2]} {formatting.short(value)}" for path, value in others if path in differing
+        f"{path.removesuffix('.name').rpartition('.')[2]} {formatting.short(value)}"
+        for path, value in others
+        if path in differing
     )
 
 
 def grid(summary: Summary) -> pd.DataFrame | None:
-    """The mean metric by the two factors of a full grid; None where the study is none."""
+    """The mean metric by the two factors of a full grid; None where the study is none.
+
+    The baseline may lie beside the grid; it is then left out.
+    """
     if len(summary.study.factors) != 2:
         return None
     found = [place for place in places(summary) if len(place.values) == 2]
-    if not found:
-        return None
+    arms = [place for place in found if place.row.arm != summary.study.baseline_name]
+    tables = (_grid(summary, members) for members in (found, arms) if members)
+    return next((table for table in tables if table is not None), None)
+
+
+def _grid(summary: Summary, found: list[Place]) -> pd.DataFrame | None:
+    """The grid of these arms; None where they are none."""
     first, second = summary.study.factors
     table = pd.DataFrame(
         [(place.values[first], place.values[second], place.row.metric.mean) for place in found],

@@ -252,6 +252,27 @@ def test_a_full_grid_of_two_factors_has_a_heat_map(grid, summary_of):
     assert sensitivity.grid(summary_of()) is None
 
 
+def test_a_baseline_beside_the_grid_is_left_out(summary_of):
+    settings = {f"{width} {name}": (width, name) for width in (8, 16) for name in ("adam", "sgd")}
+
+    def columns(trials):
+        places = {**settings, "base": (8, "adamw")}
+        return {
+            "model.width": trials["arm"].map(lambda arm: places[arm][0]),
+            "optimizer.name": trials["arm"].map(lambda arm: places[arm][1]),
+        }
+
+    effects = {arm: 0.5 + 0.01 * place for place, arm in enumerate(["base", *settings])}
+    options = {"baseline_name": "base", "claims": (), "factors": ("model.width", "optimizer.name")}
+    found = summary_of(arms={arm: {} for arm in settings}, effects=effects, columns=columns, **options)
+    table = sensitivity.grid(found)
+    assert list(table.columns) == ["adam", "sgd"]
+    assert table.shape == (2, 2)
+    with drawing.style():
+        labels = sensitivity.sensitivity(found).axes[0].get_legend_handles_labels()[1]
+    assert labels == ["optimizer adam", "optimizer sgd"]
+
+
 # ---- the page's data
 
 
