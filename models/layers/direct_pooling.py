@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from models.layers import native
+from models.layers import engines, native
 from models.layers.native import Body
 
 Size = tuple[int, int]
@@ -74,3 +74,61 @@ def _windows(body: Body, shape: tuple[int, ...], size: Size) -> Iterator[tuple[t
 def _places(size: Size, row: int, pixel: int) -> list[int]:
     """Of a window's elements, from its first: rows before columns."""
     return [i * row + j * pixel for i, j in itertools.product(*map(range, size))]
+
+
+LONGEST = 128
+"""Positions of a sequence up to which the maximum over all of them is machine code, which holds each of them."""
+
+
+def fits_over_time(x: Any) -> bool:
+    """Whether :func:`over_time` can be taken of sequences [batch, time, features]."""
+    _, time, features = x.shape
+    whole = features - features % (engines.vector_bytes() // x.dtype.itemsize) if native.is_available() else 0
+    return whole > 0 and time <= LONGEST and native.fits(whole, x.dtype)
+
+
+def over_time(x: Any) -> Any:
+    """The maximum of each feature over the positions [batch, time, features]; NaN where one is."""
+    count, time, features = x.shape
+
+    def write(body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
+        for n, start in _features(body, count, features):
+            sequence = body.shifted(operands[0], (n, time * features), (start, 1))
+            body.store(_largest(body, sequence, time, features), results[0], (n, features), (start, 1))
+
+    return native.call(("over_time", x.shape), write, (x,), ((count, features),))[0]
+
+
+def over_time_gradient(x: Any, g: Any) -> Any:
+    """The gradient of the sequences: that of a maximum goes to the first position that has it."""
+    count, time, features = x.shape
+
+    def write(body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
+        nothing = body.zero()
+        for n, start in _features(body, count, features):
+            sequence = body.shifted(operands[0], (n, time * features), (start, 1))
+            into = body.shifted(results[0], (n, time * features), (start, 1))
+            largest, left = _largest(body, sequence, time, features), body.load(operands[1], (n, features), (start, 1))
+            for position in range(time):
+                element = body.load(sequence, (position, features))
+                found = body.ir.fcmp_ordered("==", element, largest)
+                body.store(body.ir.select(found, left, nothing), into, (position, features))
+                left = body.ir.select(found, nothing, left)  # a later one that is equal gets nothing
+
+    return native.call(("over_time_gradient", x.shape), write, (x, g), (x.shape,))[0]
+
+
+def _largest(body: Body, sequence: Any, time: int, features: int) -> Any:
+    largest = body.load(sequence, (0, features))
+    for position in range(1, time):
+        largest = body.maximum(largest, body.load(sequence, (position, features)))
+    return largest
+
+
+def _features(body: Body, count: int, features: int) -> Iterator[tuple[Any, Any]]:
+    """Once, inside loops over sequences and vectors of features: which sequence, and the first feature.
+
+    The last vector ends with the last feature: where they are no multiple, it computes some again, to the same.
+    """
+    with body.loop(count) as n, body.loop(-(-features // body.lanes)) as block:
+        yield n, body.least(body.ir.mul(block, body.integer(body.lanes)), features - body.lanes)

@@ -111,9 +111,32 @@ def max_over_time(
         mask: positions that count, at least one in each row; None for all.
     """
     counted = x if mask is None else jnp.where(mask[:, :, None], x, -math.inf)
-    first = jnp.argmax(counted, axis=1)
+    return _over_time(counted) if direct_pooling.fits_over_time(counted) else _first_maximum(counted)
+
+
+def _first_maximum(x: Any) -> Any:
+    first = jnp.argmax(x, axis=1)
     chosen = jnp.arange(x.shape[1])[None, :, None] == first[:, None]
     return jnp.where(chosen, x, jnp.zeros((), x.dtype)).sum(1)
+
+
+@jax.custom_vjp
+def _over_time(x: Any) -> Any:
+    return lax.platform_dependent(x, cpu=direct_pooling.over_time, default=_first_maximum)
+
+
+def _over_time_forward(x: Any) -> tuple[Any, Any]:
+    return _over_time(x), x
+
+
+def _over_time_backward(x: Any, g: Any) -> tuple[Any]:
+    def portable(x: Any, g: Any) -> Any:
+        return jax.vjp(_first_maximum, x)[1](g)[0]
+
+    return (lax.platform_dependent(x, g, cpu=direct_pooling.over_time_gradient, default=portable),)
+
+
+_over_time.defvjp(_over_time_forward, _over_time_backward)
 
 
 def _tiles(x: Any, windows: _Windows) -> Any:

@@ -209,3 +209,26 @@ def test_features_that_do_not_fill_vectors_are_filled_with_zeros(features):
         (convolution._kernel_gradient(x, kernel, g, geometry), patches.kernel_gradient(x, g, kernel.shape, geometry)),
     ):
         assert_close(found, np.asarray(expected), "float32")
+
+
+@pytest.mark.parametrize("features", [1.0, 1.3, 2.0, 3.6])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_maxima_over_time_are_those_of_the_slow_form(features, dtype):
+    with jax.enable_x64(True):
+        lanes = engines.vector_bytes() // np.dtype(dtype).itemsize
+        x = jnp.round(2 * draw(0, (3, 9, int(features * lanes)), dtype))  # with equal elements
+        g = draw(1, (3, x.shape[-1]), dtype)
+        assert direct_pooling.fits_over_time(x)
+        y, pull = jax.vjp(pooling._first_maximum, x)
+        np.testing.assert_array_equal(jax.jit(direct_pooling.over_time)(x), y)
+        np.testing.assert_array_equal(jax.jit(direct_pooling.over_time_gradient)(x, g), pull(g)[0])
+        lanes_of = jax.vmap(jax.vmap(direct_pooling.over_time))(jnp.stack([x, 2 * x])[None])
+        np.testing.assert_array_equal(lanes_of[0], jnp.stack([y, 2 * y]))
+        assert bool(jnp.isnan(direct_pooling.over_time(x.at[1, 4, 0].set(jnp.nan))[1, 0]))
+
+
+def test_few_features_and_long_sequences_take_the_slow_form():
+    lanes = engines.vector_bytes() // 4
+    assert not direct_pooling.fits_over_time(jnp.zeros((2, 5, lanes - 1)))
+    assert not direct_pooling.fits_over_time(jnp.zeros((2, direct_pooling.LONGEST + 1, lanes)))
+    assert not direct_pooling.fits_over_time(jnp.zeros((2, 5, lanes), jnp.bfloat16))
