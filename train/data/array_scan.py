@@ -116,7 +116,7 @@ class Found(NamedTuple):
     counts: list[list[int]] | None
 
 
-def scanned(part: Part, *, below: int | None = None, rows: list[UInt64[np.ndarray, " rows"]] | None = None) -> Found:
+def scanned(part: Part, *, below: int | None = None, rows: list[UInt64[np.ndarray, " _"]] | None = None) -> Found:
     """Go through a part once.
 
     Args:
@@ -171,7 +171,7 @@ def row_hashes(block: Shaped[np.ndarray, "rows ..."]) -> UInt64[np.ndarray, " ro
     return total ^ (total >> np.uint64(32))
 
 
-def repeated(rows: Mapping[str, Sequence[UInt64[np.ndarray, " rows"]]]) -> dict[str, int]:
+def repeated(rows: Mapping[str, Sequence[UInt64[np.ndarray, " _"]]]) -> dict[str, int]:
     """How many rows of a split stand in one before it, as :func:`train.data.facts.duplicates`, by hashes.
 
     Args:
