@@ -58,6 +58,7 @@ def test_changed_data_are_refused_unless_the_user_insists(run, tmp_path, other_d
     assert json.loads(study.read_text())["history"] == entries
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plain_report")
 def test_an_arm_that_was_left_out_in_between_is_remembered(run, tmp_path, other_digits):
     run(arms=["slow"], seeds=1)

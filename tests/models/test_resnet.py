@@ -51,7 +51,8 @@ def applied(model, *, train=False, **fixed):
 
 
 @pytest.mark.parametrize(
-    ("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)]
+    ("depth", "millions"),
+    [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), pytest.param(110, 1.7, marks=pytest.mark.slow)],
 )  # He et al. 2016, table 6
 def test_parameter_counts_on_cifar(depth, millions):
     residual = count(resnet.Config(depth=depth), CIFAR)

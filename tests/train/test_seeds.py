@@ -41,6 +41,7 @@ def lane(tree, number):
     return np.concatenate([leaf[number].ravel() for leaf in jax.tree.leaves(tree)])
 
 
+@pytest.mark.slow
 def test_an_offset_is_another_seed_and_one_stream_alone_can_be_held(base, task):
     trials = [
         trial(base, 0),

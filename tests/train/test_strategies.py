@@ -86,6 +86,7 @@ def test_a_measurement_trains_each_way(make):
     assert "advance" in made._programs
 
 
+@pytest.mark.slow
 def test_a_way_that_does_not_fit_is_not_taken(make, monkeypatch):
     population, config, _ = make
     original = Population.compile
