@@ -147,7 +147,7 @@ def test_a_study_compiles_once_for_each_architecture(compiled, monkeypatch, tmp_
         "wide": {"model.width": 16},
         "wide_and_fast": {"model.width": 16, "optimizer.learning_rate": 0.1},
     }
-    monkeypatch.setattr("experiments.report.folder._fill", lambda folder, summary, curves: folder.mkdir())
+    monkeypatch.setattr("experiments.report.folder._fill", lambda folder, summary, curves: None)
     study = dataclasses.replace(study, arms=arms, claims=())
     monkeypatch.setattr(runner, "load", lambda name, preset: study)
     result = runner.run("architectures", preset="smoke", seeds=3, overrides=changes, workdir=tmp_path)
