@@ -69,7 +69,7 @@ def streamed(task: Task, folder: Path, size: int) -> Task:
 def waiting(arguments: argparse.Namespace, folder: Path) -> None:
     study = plan.load("architectures", "cpu")
     print(f"streamed training split of {arguments.mib} MiB, {arguments.workers} worker processes")
-    for trial in plan.resolve(study, seeds=1).trials:
+    for trial in plan.resolve(dataclasses.replace(study, claims=()), seeds=1).trials:
         if arguments.arms and trial.arm not in arguments.arms.split(","):
             continue
         changes = {"execution.stream_above_gib": 0.0, "execution.input_workers": arguments.workers}
