@@ -11,6 +11,8 @@ from train.records import Table
 
 OUTCOME = ("status", "error", "diverged_step", "steps", "parameters", "flops_per_step", "train_seconds")
 SPLITS = ("validation", "test")
+SPENT = ("compile", "step", "evaluate", "checkpoint", "input", "diagnose")
+"""What the seconds of a sitting went into; the rest is ``other``."""
 
 
 def metric_names(tasks: Sequence[Task], *, final: bool = False) -> list[str]:
@@ -60,6 +62,9 @@ class Files:
             folder / "untrained.csv",
             (*untrained.COLUMNS, *finals, *provenance.COLUMNS, "data"),
             optional=set(finals),
+        )
+        self.sittings = Table(
+            folder / "sittings.csv", ("began", "tuning", "trials", "cores", "seconds", *SPENT, "other")
         )
         names = ("true_name", "predicted_name")
         self.confusion = Table(
