@@ -141,8 +141,6 @@ def test_a_published_study_still_claims_what_was_published(entry):
     study = plan.load(entry["study"], entry["preset"])
     assert {claim.statement for claim in study.claims} == {claim["statement"] for claim in entry["claims"]}
     assert study.about.group in GROUPS
-    home = Path.home()
-    assert str(home) not in json.dumps(entry)
-    assert Image.open(
-        io.BytesIO((publication.HOME / "results" / f"{entry['study']}-{entry['preset']}.png").read_bytes())
-    )
+    assert "workdir" not in entry["command"]
+    picture = publication.HOME / "results" / f"{entry['study']}-{entry['preset']}.png"
+    assert picture.stat().st_size < 60_000
