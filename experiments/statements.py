@@ -4,6 +4,7 @@ Each has a source. Whether it is supported, refuted or inconclusive follows from
 (see ``experiments.claims``).
 """
 
+import abc
 import dataclasses
 import math
 from typing import Literal
@@ -31,7 +32,7 @@ class Metric:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Claim:
+class Claim(abc.ABC):
     """What all claims have.
 
     Attributes:
@@ -45,9 +46,9 @@ class Claim:
     metric: Metric | None = None
 
     @property
+    @abc.abstractmethod
     def arms(self) -> tuple[str, ...]:
         """The arms that it speaks of."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
