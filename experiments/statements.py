@@ -7,7 +7,7 @@ Each has a source. Whether it is supported, refuted or inconclusive follows from
 import abc
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from models.base import BadInput
 
@@ -51,6 +51,12 @@ class Claim(abc.ABC):
     @abc.abstractmethod
     def arms(self) -> tuple[str, ...]:
         """The arms that it speaks of."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The kind and the fields, as plain values for JSON; infinity, which JSON has not, is the text ``inf``."""
+        plain = dataclasses.asdict(self)
+        infinite = {name: str(each) for name, each in plain.items() if isinstance(each, float) and math.isinf(each)}
+        return {"kind": type(self).__name__, **plain, **infinite}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
