@@ -11,7 +11,8 @@ from train import data
 from train.config import Config, Trial
 from train.cost import Cost, cost
 from train.data.task import Task
-from train.folder import SPLITS, metric_names
+from train.folder import COUNTED, SPLITS, metric_names
+from train.outline import diagnostic_columns
 
 
 def load_tasks(plan: Plan, data_dir: str | Path | None) -> dict[Config, Task]:
@@ -48,23 +49,30 @@ def matched_plan(plan: Plan, tasks: dict[Config, Task], folder: Path) -> tuple[P
 
 
 def check_metric(plan: Plan, tasks: Mapping[Config, Task]) -> None:
-    """Every arm's task must report the metric that the study compares, lest it be missed after hours.
+    """Every arm must report the metric that the study compares, lest it be missed after hours; those of claims, too.
 
     Raises:
         BadInput: one does not.
     """
-    metric = plan.study.metric
-    for name, config in plan.configs.items():
-        reported = metric_names([tasks[config]], final=True)
-        curves = {f"validation_{each}" for each in metric_names([tasks[config]])}
-        if (
-            metric.column not in {f"{split}_{each}" for split in SPLITS for each in reported}
-            or metric.curve not in curves
-        ):
-            raise BadInput(
-                f"arm {name!r}: study {plan.study.name} compares {metric.column}, and data set {config.data.name!r} "
-                f"reports only {', '.join(f'test_{each}' for each in reported)}"
-            )
+    study = plan.study
+    recorded = {name: _recorded(config, tasks[config]) for name, config in plan.configs.items()}
+    own = [(claim.metric, claim.arms) for claim in study.claims if claim.metric is not None]
+    for metric, arms in ((study.metric, tuple(recorded)), *own):
+        for name in arms:
+            for column, known in zip((metric.column, metric.curve), recorded[name], strict=True):
+                if column not in known:
+                    raise BadInput(
+                        f"arm {name!r}: study {study.name} compares {column}, and with data set "
+                        f"{plan.configs[name].data.name!r} and its diagnostics it reports only {', '.join(known)}"
+                    )
+
+
+def _recorded(config: Config, task: Task) -> tuple[list[str], list[str]]:
+    """The numbers that an arm's trials record: columns of ``trials.csv``, and those of ``curves.csv``."""
+    measured = diagnostic_columns(config, task)
+    final = [f"{split}_{name}" for split in SPLITS for name in metric_names([task], final=True)]
+    curves = [f"validation_{name}" for name in metric_names([task])]
+    return [*final, *measured, *COUNTED], ["train_loss", *curves, *measured]
 
 
 def costs(plan: Plan, tasks: Mapping[Config, Task]) -> dict[str, Cost]:

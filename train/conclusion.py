@@ -1,9 +1,11 @@
 """What the final evaluation reads, and what it says of each lane."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from train import untrained
+from train.config import Training
 from train.data.task import Arrays, FinalEvaluation, Task
 from train.folder import Files
 from train.population import Population
@@ -41,6 +43,51 @@ def metrics(task: Task, split: str, evaluation: Any, lane: int) -> dict[str, flo
     """The metrics of one lane from the sums over a split."""
     finished = task.objective.finish(evaluation.of(lane))
     return {f"{split}_{name}": value for name, value in finished.items()}
+
+
+class Found(NamedTuple):
+    """What the end of a trial found.
+
+    Attributes:
+        metrics: of every split.
+        measured: what the diagnostics say.
+        loss_sum: training losses summed since the evaluation before the last.
+        diverged_step: the first step whose loss was not finite, or -1.
+    """
+
+    metrics: Mapping[str, float]
+    measured: Mapping[str, float]
+    loss_sum: float
+    diverged_step: int
+
+
+def steps_since(training: Training, step: int) -> int:
+    """Steps from the evaluation before that at ``step`` to it; 0 at the first."""
+    return step % training.evaluate_every or min(training.evaluate_every, step)
+
+
+def outcome(found: Found, training: Training, *, stopped: int, pruned: int) -> tuple[dict[str, Any], dict[str, float]]:
+    """What became of a trial, as its row has it, and the numbers in it that the trackers are told: none if it diverged.
+
+    Args:
+        found: at its end.
+        training: how long it was to train.
+        stopped: the step at which it stopped early, or -1.
+        pruned: the same for pruning.
+    """
+    diverged = found.diverged_step
+    if diverged < 0 and not all(math.isfinite(value) for value in found.metrics.values()):
+        diverged = training.steps
+    ended = [step for step in (stopped, pruned) if step >= 0]
+    steps = min(ended, default=training.steps)
+    status = "diverged" if diverged >= 0 else "pruned" if pruned >= 0 else "ok"
+    row: dict[str, Any] = {"status": status, "steps": steps}
+    if diverged >= 0:
+        return row | {"diverged_step": diverged}, {}
+    metrics = {**found.metrics, **found.measured}
+    if not ended:  # a trial that has ended adds no losses
+        metrics["train_loss"] = found.loss_sum / steps_since(training, steps)
+    return row | metrics, metrics
 
 
 def scores(

@@ -5,15 +5,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from models import flops, summary
-from train import diagnostics, full_batch
-from train.config import Config, leaves, program_key, traced_paths
+from train.config import Config, program_key, traced_paths
 from train.data.task import Batch, BucketedSampler, Task
+from train.outline import NUMBER, outline
 from train.parameters import decay_mask, path_name
-from train.step import State, Step, make_step, step_keys
 
 
 class Cost(NamedTuple):
@@ -59,42 +57,13 @@ def parameter_count(config: Config, task: Task) -> int:
     Raises:
         BadInput: the model cannot treat the task, or the batch does not fit the data.
     """
-    return sum(leaf.size for leaf in jax.tree.leaves(_outline(config, task).state.params))
-
-
-class _Outline(NamedTuple):
-    """A trial by its shapes alone."""
-
-    task: Task
-    step: Step
-    hyperparameters: Mapping[str, Mapping[str, Any]]
-    batch: Batch
-    state: State
-
-
-def _outline(config: Config, task: Task) -> _Outline:
-    task, size = full_batch.resolve(config, task)
-    task.sampler.check(task.train.arrays, batch_size=size)
-    diagnostics.check(config, size)
-    step = make_step(config, task.shapes, task.objective, task.decoding)
-    hyperparameters: dict[str, dict[str, Any]] = {}
-    for path in traced_paths([config]):
-        section, _, name = path.partition(".")
-        shape = np.shape(dict(leaves(config))[path].value)
-        hyperparameters.setdefault(section, {})[name] = jax.ShapeDtypeStruct(shape, jnp.float32)
-    indices = jax.ShapeDtypeStruct((size,), jnp.int32)
-    batch = jax.eval_shape(task.sampler.gather, dict(task.train.arrays), indices)  # which loads nothing
-    seed = jax.ShapeDtypeStruct((), jnp.uint32)
-    state = jax.eval_shape(step.init, seed, hyperparameters, batch, dict(task.initial))
-    return _Outline(task, step, hyperparameters, batch, state)
+    return sum(leaf.size for leaf in jax.tree.leaves(outline(config, task).state.params))
 
 
 def _find(config: Config, task: Task) -> Cost:
-    task, step, hyperparameters, batch, state = _outline(config, task)
-    seed, number = jax.ShapeDtypeStruct((), jnp.uint32), jax.ShapeDtypeStruct((), jnp.int32)
-    keys = jax.eval_shape(step_keys, seed, hyperparameters, number)
+    task, step, hyperparameters, batch, keys, state = outline(config, task)
     operations = sum(
-        share * flops.count(step.train, state, hyperparameters, each, keys, number)
+        share * flops.count(step.train, state, hyperparameters, each, keys, NUMBER)
         for share, each in _batches(task, batch)
     )
     mask = jax.tree_util.tree_leaves_with_path(decay_mask(state.params, config.regularisation.undecayed))

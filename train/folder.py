@@ -10,6 +10,8 @@ from train.population import Population
 from train.records import Table
 
 OUTCOME = ("status", "error", "diverged_step", "steps", "parameters", "flops_per_step", "train_seconds")
+COUNTED = ("steps", "parameters", "flops_per_step", "train_seconds", "train_loss")
+"""Numbers that every trial's row has, whatever its task."""
 SPLITS = ("validation", "test")
 
 
@@ -48,8 +50,8 @@ class Files:
         self.checkpoint_folder = folder / ("tuning_checkpoints" if tuning else "checkpoints")
         self.trials = Table(
             folder / ("tuning.csv" if tuning else "trials.csv"),
-            (*head, *OUTCOME, *(("value",) if tuning else ()), *finals, *settings, *origin),
-            optional={*finals, *settings, *facts},
+            (*head, *OUTCOME, *(("value",) if tuning else ()), "train_loss", *finals, *settings, *origin),
+            optional={"train_loss", *finals, *settings, *facts},
         )
         self.curves = Table(
             folder / ("tuning_curves.csv" if tuning else "curves.csv"),

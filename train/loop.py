@@ -115,6 +115,7 @@ class _Run:
         self.compared: dict[str, float] = {}
         self.pruned = np.full(len(population.trials), -1)
         self.evaluated: tuple[int, Any] = (-1, None)
+        self.diagnosed: tuple[int, dict[str, Any]] = (-1, {})
         self._restore(origin)
 
     def _restore(self, origin: Path | None) -> None:
@@ -290,6 +291,7 @@ class _Run:
             self._submit("evaluate", dispatched, 0, result, lambda _: None)
             self._await_input()
             dispatched, found = time.perf_counter(), self.population.diagnose(self.states, step)
+            self.diagnosed = step, found
             self._submit("diagnose", dispatched, 0, found, lambda found: self._record(step, result, found))
         else:
             self._submit("evaluate", dispatched, 0, result, lambda evaluation: self._record(step, evaluation, {}))
@@ -314,8 +316,7 @@ class _Run:
 
     def _record(self, step: int, evaluation: Any, diagnosis: dict[str, Any]) -> None:
         """Write a row for each lane that has not diverged, stopped or been pruned before."""
-        every = self.training.evaluate_every
-        since = step % every or min(every, step)
+        since = conclusion.steps_since(self.training, step)
         evaluation, diagnosis = jax.device_get((evaluation, diagnosis))  # all at once: a lane of an array costs as much
         self.diverged = evaluation.diverged_step
         rows = []
@@ -345,6 +346,7 @@ class _Run:
         population, task = self.population, self.population.task
         opened = conclusion.splits(task, test=self.choosing is None)
         compiled, start = population.compile_seconds, time.perf_counter()
+        diagnosis = jax.device_get(self._final_diagnosis())
         if population.stops_early:
             self.states = population.conclude(self.states)
         found = {"validation": jax.device_get(self._final_validation())}
@@ -352,30 +354,38 @@ class _Run:
             found["test"] = jax.device_get(population.evaluate(self.states, "test", opened["test"].arrays))
         self.seconds["evaluate"] += time.perf_counter() - start - (population.compile_seconds - compiled)
         scores = conclusion.scores(population, self.states, found, opened)
-        rows = [self._final_row(lane, scores[lane], found["validation"]) for lane in range(len(population.trials))]
+        rows = []
+        for lane, each in enumerate(scores):
+            measured = population.diagnosed(diagnosis, lane, self.training.steps)
+            diverged, loss = found["validation"].diverged_step[lane], found["validation"].loss_sum[lane]
+            rows.append(self._final_row(lane, conclusion.Found(each, measured, float(loss), int(diverged))))
         if self.choosing is None:
             conclusion.record_beside(self.files, population, opened, found, [row["status"] == "ok" for row in rows])
+        for row in rows:
+            self.files.trials.admit(row)
         self.files.trials.put(rows, key="trial")
 
-    def _final_row(self, lane: int, metrics: dict[str, float], validation: Any) -> dict[str, Any]:
+    def _final_row(self, lane: int, found: conclusion.Found) -> dict[str, Any]:
         """What became of a trial."""
         population, trial = self.population, self.population.trials[lane]
-        diverged, pruned = int(validation.diverged_step[lane]), int(self.pruned[lane])
-        if diverged < 0 and not all(math.isfinite(value) for value in metrics.values()):
-            diverged = self.training.steps
-        ended = [int(steps[lane]) for steps in (self.stopped, self.pruned) if steps[lane] >= 0]
-        steps = min(ended, default=self.training.steps)
-        status = "diverged" if diverged >= 0 else "pruned" if pruned >= 0 else "ok"
-        row = head(trial) | {"status": status, "steps": steps}
-        row |= {"diverged_step": diverged} if diverged >= 0 else metrics
-        if self.choosing is not None and diverged < 0:
+        row, metrics = conclusion.outcome(
+            found, self.training, stopped=int(self.stopped[lane]), pruned=int(self.pruned[lane])
+        )
+        if self.choosing is not None and metrics:
             row["value"] = metrics[self.choosing.column]
         for tracker in self.watch.trackers:
-            tracker.conclude(trial, steps, {} if diverged >= 0 else metrics)
+            tracker.conclude(trial, row["steps"], metrics)
         spent = cost(population.config, population.task)
         row |= {"parameters": spent.parameters, "flops_per_step": spent.flops_per_step}
         row |= {"train_seconds": round(self.trained_seconds, 3)}
-        return row | values(trial.config) | origin(trial, population.task.facts, population.execution)
+        return head(trial) | row | values(trial.config) | origin(trial, population.task.facts, population.execution)
+
+    def _final_diagnosis(self) -> dict[str, Any]:
+        """What the diagnostics find at the end; often that of the last step. Nothing where they are off."""
+        step, found = self.diagnosed
+        if step == self.training.steps or not self.population.config.diagnostics.is_on:
+            return found
+        return self.population.diagnose(self.states, self.training.steps)
 
     def _final_validation(self) -> Any:
         """The evaluation on the validation split of the final weights of every lane; often that of the last step."""

@@ -257,7 +257,8 @@ class Diagnostics(Configuration):
     """What is measured of the training itself, at every evaluation, into columns of ``curves.csv``.
 
     Measured is the next step: its batch, its random draws, the parameters before it; at the end, where none follows,
-    the last one's batch, and no update. What is off costs nothing, and nothing of it changes what is trained. See
+    the last one's batch, and no update. What is found at the end stands in ``trials.csv`` as well, so that a study may
+    compare it. What is off costs nothing, and nothing of it changes what is trained. See
     :mod:`train.diagnostics`.
 
     Attributes:

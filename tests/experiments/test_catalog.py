@@ -74,8 +74,9 @@ def test_every_study_can_run_at_every_preset(name, preset, task_of):
     feasibility.check_metric(resolved, tasks)
     for config, task in tasks.items():
         assert cost(config, task).parameters > 0
-    assert study.metric.column.startswith("test_")
-    assert study.metric.curve.startswith("validation_")
+    # Results are of the test split (or of the training itself), curves and what is chosen by them never.
+    assert not study.metric.column.startswith("validation_")
+    assert not study.metric.curve.startswith("test_")
 
 
 @pytest.mark.parametrize("preset", ["cpu", "full"])

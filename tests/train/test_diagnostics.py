@@ -22,6 +22,7 @@ from train.diagnostics import entropy, layer_norms, noise_scale
 from train.folder import Files
 from train.gradients import Loss
 from train.loop import Watch, run_population
+from train.outline import diagnostic_columns
 from train.population import Population
 from train.step import make_step
 
@@ -183,6 +184,7 @@ def both(tmp_path_factory, make_trials, images):
             population = populate(trials, images)
             seconds = run_population(population, Files(folder, trials, [images]), Watch(lambda _: None, lambda: False))
         tables[name] = pd.read_csv(folder / "curves.csv"), seconds, set(population._programs), trials
+        tables["finals"] = pd.read_csv(folder / "trials.csv").set_index("arm")
     return tables
 
 
@@ -233,6 +235,34 @@ def test_every_lane_has_its_own_values_and_they_are_those_of_its_own_step(both, 
         states, _ = population.advance(states, step, stop)
     assert mine.loc[12].filter(like="update").isna().all()  # no step follows
     assert mine.loc[12].filter(like="gradient_norm").notna().all()
+
+
+@pytest.mark.slow
+def test_what_is_found_at_the_end_stands_in_the_final_row(both, images):
+    (curves, _, _, trials), finals = both["on"], both["finals"]
+    names = diagnostic_columns(trials[0].config, images)
+    found = [
+        name for name in curves if "_norm" in name or name.startswith(("update", "activation", "dead", "curv", "noi"))
+    ]
+    assert set(names) == {name for name in found if not name.startswith("update")}
+    last = curves[curves.step == 12].set_index("arm")
+    for arm in ("arm0", "arm1"):
+        row = finals.loc[arm]
+        assert row[list(names)].tolist() == last.loc[arm, list(names)].tolist()
+        assert row["train_loss"] == last.loc[arm, "train_loss"]
+    assert finals.loc["arm2", ["status", "train_loss", *names]].fillna("").tolist() == ["diverged"] + [""] * (
+        1 + len(names)
+    )
+
+
+def test_the_columns_are_known_before_anything_runs(make_trials, images):
+    assert diagnostic_columns(make_trials()[0].config, images) == ()
+    (trial,) = make_trials({"diagnostics.norms": True, "model.width": 4})
+    layers = ("hidden_0", "logits")
+    assert set(diagnostic_columns(trial.config, images)) == {
+        *(f"{kind}_norm/{layer}" for kind in ("gradient", "parameter") for layer in layers),
+        *("gradient_norm", "parameter_norm"),
+    }
 
 
 @pytest.mark.slow
