@@ -104,7 +104,7 @@ def study(preset: Preset) -> Study:
         ),
         notes=(
             "The presets smoke and cpu have 7 and 127 classes; the paper has 11 groups, 2,047 classes.",
-            "Each arm's rate is the best of five over two decades, whose upper end is the largest rate on the grid of half "
+            "Each arm's rate is the best of five over two decades that end with the largest rate on a grid of half "
             "decades at which the loss never rises above that of the beginning: the largest stable one.",
             "The bound came after a first run without it, in which gradient descent at a rate of 1, far beyond what is "
             "stable, went through losses above 60 and then knew all classes after 300 steps, the rarest as well.",
