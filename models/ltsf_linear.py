@@ -48,8 +48,9 @@ def moving_average(x: Float[Array, "batch time channels"], size: int) -> Float[A
 class LTSFLinear(nn.Module):
     """``forecast[h, c] = sum_t W[t, h] x[t, c] + b[h]``; with decomposition the sum of two such maps.
 
-    Weights and biases begin uniform between -1/sqrt(time) and 1/sqrt(time), as in the authors' program. Intermediates:
-    with decomposition, what each part adds to the forecast: ``trend_forecast``, ``remainder_forecast`` [batch, horizon, channels].
+    Weights and biases begin uniform between -1/sqrt(time) and 1/sqrt(time), as in the authors' program. Intermediates,
+    with decomposition: what each part adds to the forecast, ``trend_forecast`` and ``remainder_forecast`` [batch,
+    horizon, channels].
     """
 
     config: Config
