@@ -1,8 +1,8 @@
 """Points of the unit cube: quasi-random sequences and pseudo-random numbers.
 
 Sobol and Halton sequences fill a cube more evenly than independent draws do (Owen 1998, "Scrambling Sobol' and
-Niederreiter-Xing points"; Bergstra and Bengio 2012, section 2.2, for their use here); both are scrambled, by a seed that
-the caller fixes.
+Niederreiter-Xing points"; Bergstra and Bengio 2012, section 2.2, for their use here); both are scrambled, by a
+seed that the caller fixes.
 """
 
 from collections.abc import Callable, Iterator

@@ -9,6 +9,7 @@ from typing import Any
 from experiments.spaces import Choice, Space
 from models.base import BadInput
 
+
 def seed_of(*words: object) -> int:
     """A seed that the same words always give, below 2^32."""
     text = "\n".join(str(word) for word in words)
