@@ -35,6 +35,8 @@ from train.step import State, make_step
 logger = logging.getLogger("paribus")
 
 AXIS = "lanes"
+COMPILER_OPTIONS: dict[str, Any] = {}
+"""XLA's, for the programs of every population."""
 
 
 class Population:
@@ -355,7 +357,7 @@ class Population:
         if name not in self._programs:
             start = time.perf_counter()
             program = jax.jit((over or self._over_lanes)(function), donate_argnums=(0,) if donate else ())
-            self._programs[name] = program.lower(first, rest, shared).compile(dict(options or {}))
+            self._programs[name] = program.lower(first, rest, shared).compile({**COMPILER_OPTIONS, **(options or {})})
             self.compile_seconds += time.perf_counter() - start
             logger.debug("%s: compiled %s in %.1f s", self.id, name, time.perf_counter() - start)
         program = self._programs[name]

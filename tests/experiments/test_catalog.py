@@ -160,6 +160,7 @@ def test_a_study_compiles_once_for_each_architecture(compiled, monkeypatch, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quickly_compiled")
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_smoke_preset_runs_end_to_end(name, tmp_path, capsys):
     assert main([f"--experiment={name}", "--preset=smoke", f"--workdir={tmp_path}"]) == 0
