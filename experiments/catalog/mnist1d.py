@@ -2,8 +2,8 @@
 
     python -m experiments --experiment=mnist1d
 
-A linear model, a residual perceptron, a convolutional network and a recurrent one read signals of 40 points. The control
-shuffles the points of every signal by one fixed permutation, which takes away neighbourhood and nothing else.
+A linear model, a residual perceptron, a convolutional network and a recurrent one read signals of 40 points. The
+control shuffles the points of every signal by one fixed permutation: it takes away neighbourhood and nothing else.
 
 Expected: TODO
 """
@@ -80,7 +80,7 @@ def study(preset: Preset) -> Study:
         tuning=None if preset == "smoke" else tuning,
         claims=(
             Better(
-                statement="The CNN is more accurate than the perceptron by 20 points with at most 40% of its parameters",
+                statement="The CNN beats the perceptron by 20 points with at most 40% of its parameters",
                 source=SOURCE,
                 arm="cnn",
                 than="mlp",
