@@ -3,7 +3,7 @@
     python -m experiments --experiment=initialisation
 
 Rectified perceptrons of 30 and of 5 layers begin from kernels of variance 2 / inputs (He), and of 2 / (inputs +
-outputs) (Glorot), which halves the signal's variance at each layer. Beside them, a perceptron 16 times as wide takes
+outputs) (Glorot), which halves the signal's variance at each layer. Beside them, a perceptron 8 times as wide takes
 the learning rate that is best for the narrow one, in the ordinary parametrisation and in muP.
 
 Expected: TODO
@@ -24,7 +24,7 @@ ABOUT = About(
 
 DEEP = {"smoke": 4, "cpu": 30, "full": 30}
 RATES = (0.003, 0.01, 0.03, 0.1)
-NARROW, WIDE = 64, 1024
+NARROW, WIDE = 64, 512
 TRANSFERRED = 0.01
 """The Adam rate of the least validation loss at the narrow width; see ``Expected``."""
 
