@@ -77,7 +77,9 @@ def study(preset: Preset) -> Study:
             higher_is_better=True,
             percent=True,
         ),
-        tuning=rates and Tuning(space={"optimizer.learning_rate": Choice(rates)}, search="grid", trials=len(rates)),
+        tuning=None
+        if rates is None
+        else Tuning(space={"optimizer.learning_rate": Choice(rates)}, search="grid", trials=len(rates)),
         claims=(
             Better(
                 statement="The CNN beats the perceptron by 20 points with at most 40% of its parameters",
