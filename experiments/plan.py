@@ -208,7 +208,7 @@ def document(plan: Plan, command: str, history: Sequence[Mapping[str, Any]]) -> 
         "source": study.about.source,
         "metric": dataclasses.asdict(study.metric),
         "figure": study.figure,
-        "claims": [{"kind": type(claim).__name__, **dataclasses.asdict(claim)} for claim in study.claims],
+        "claims": [claim.to_dict() for claim in study.claims],
         "notes": list(study.notes),
         "remarks": list(plan.remarks),
         "matched": [dataclasses.asdict(matched) for matched in plan.matched],
