@@ -6,6 +6,7 @@ import pytest
 
 from experiments import plan
 from models import Shapes, build
+from train.data import mnist1d
 
 CIFAR_CROPPED = Shapes(inputs=(28, 28, 3), vocabulary=None, outputs=10, per_position=False)
 
@@ -32,5 +33,6 @@ def test_the_networks_on_cifar10_have_the_published_sizes(name):
 
 
 def test_networks_that_learn_random_labels_have_more_parameters_than_examples(parameters):
-    study = plan.load("random_labels", "cpu")
-    assert min(parameters("random_labels", "cpu").values()) > 10 * study.baseline.data.train_examples
+    data = plan.load("random_labels", "cpu").baseline.data
+    assert isinstance(data, mnist1d.Config)
+    assert min(parameters("random_labels", "cpu").values()) > 10 * (data.train_examples or 0)

@@ -23,11 +23,14 @@ def test_dropout_has_the_papers_perceptron():
     assert isinstance(config.model, mlp.Config)
     assert config.model.sizes == (1024, 1024, 2048)
     assert plan.load("weight_penalties", "full").baseline.model == config.model
-    assert plan.load("dropout", "cpu").baseline.model.sizes == (256, 256, 512)
+    narrow = plan.load("dropout", "cpu").baseline.model
+    assert isinstance(narrow, mlp.Config)
+    assert narrow.sizes == (256, 256, 512)
 
 
 def test_examples_suffice_for_the_lasso_and_not_for_least_squares():
     config = plan.load("weight_penalties", "cpu").baseline.data
+    assert isinstance(config, sparse_regression.Config)
     facts = sparse_regression.load(config, None).facts
     assert facts["examples_lasso_needs"] == math.ceil(2 * 10 * math.log(190)) == 105
     assert facts["examples_lasso_needs"] < config.train_examples < config.features
