@@ -19,15 +19,15 @@ ABOUT = About(
     time={"smoke": "15 s", "cpu": "about 6 min on 2 cores", "full": "about 1 h on one GPU"},
 )
 
-DEPTH = 2
+DEPTHS = {"smoke": 1, "cpu": 2, "full": 6}
 WIDTHS = {"smoke": (8, 12, 16), "cpu": (8, 16, 32, 64), "full": (64, 128, 256, 512, 1024)}
 STEPS = {"smoke": 5, "cpu": 1_000, "full": 10_000}
 RATES = {"cpu": (3e-3, 1e-2, 3e-2), "full": (1e-4, 3e-4, 1e-3, 3e-3)}
 
 
-def kaplan_size(width: int) -> int:
-    """Parameters without embeddings, ``12 layers width^2`` (Kaplan et al. 2020, equation 2.1)."""
-    return 12 * DEPTH * width**2
+def kaplan_size(depth: int, width: int) -> int:
+    """Parameters without embeddings, ``12 depth width^2`` (Kaplan et al. 2020, equation 2.1)."""
+    return 12 * depth * width**2
 
 
 def study(preset: Preset) -> Study:
@@ -38,11 +38,11 @@ def study(preset: Preset) -> Study:
     from train.optimizers import adamw
     from train.schedules import cosine
 
-    steps, widths = STEPS[preset], WIDTHS[preset]
+    steps, depth, widths = STEPS[preset], DEPTHS[preset], WIDTHS[preset]
     large = preset == "full"
 
     def decoder(width: int) -> transformer.Config:
-        return transformer.Config(width=width, depth=DEPTH, heads=max(1, width // 16), feedforward=4 * width)
+        return transformer.Config(width=width, depth=depth, heads=max(1, width // 16), feedforward=4 * width)
 
     models = {f"width {width}": decoder(width) for width in widths}
     first = f"width {widths[0]}"
@@ -81,7 +81,7 @@ def study(preset: Preset) -> Study:
             Exponent(
                 statement="The loss is a power of the number of parameters, with an exponent from 0.02 to 0.2",
                 source=f"{SOURCE}: 0.076 at far larger sizes",
-                sizes=tuple((f"width {width}", float(kaplan_size(width))) for width in widths),
+                sizes=tuple((f"width {width}", float(kaplan_size(depth, width))) for width in widths),
                 low=0.02,
                 high=0.2,
             ),

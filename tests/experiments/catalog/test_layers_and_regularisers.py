@@ -43,5 +43,5 @@ def test_examples_suffice_for_the_lasso_and_not_for_least_squares():
 def test_sizes_of_the_scaling_law_are_parameters_without_embeddings(parameters):
     """The rest is embeddings, positions, logits, biases and scales, which grow with the width and not its square."""
     sizes, widths = parameters("scaling_law", "cpu"), (16, 32, 64)
-    rest = [sizes[f"width {width}"] - scaling_law.kaplan_size(width) for width in widths]
+    rest = [sizes[f"width {width}"] - scaling_law.kaplan_size(2, width) for width in widths]
     assert (rest[2] - rest[1]) / (rest[1] - rest[0]) == pytest.approx(2, rel=0.01)
