@@ -57,12 +57,13 @@ def perceptrons(preset: Preset) -> Study:
 
     steps, depths = (20, (1, 2, 3)) if preset == "smoke" else (1_000, (4, 16, 32, 64))
     first, *_, last = depths
-    kinds = {name: KINDS[name] for name in (("plain", "residual") if preset == "smoke" else KINDS)}
     models = {
         f"{kind} {depth}": mlp.Config(depth=depth, width=64, **options)
-        for kind, options in kinds.items()
+        for kind, options in KINDS.items()
         for depth in depths
     }
+    if preset == "smoke":
+        del models["residual 2"], models["normalised 1"], models["normalised 2"], models["normalised 3"]
     baseline = Config(
         data=mnist1d.Config(),
         model=models.pop(f"plain {first}"),
