@@ -17,6 +17,7 @@ from experiments.statements import (
     Interaction,
     Metric,
     Monotone,
+    Ratio,
     StepsToTarget,
     Within,
 )
@@ -101,6 +102,26 @@ def _equivalent(claim: Equivalent, evidence: Evidence) -> Verdict:
         difference,
         _measured(quantity, difference, metric, signed=True),
         f"Equal means: less than {margin} apart.",
+    )
+
+
+def _ratio(claim: Ratio, evidence: Evidence) -> Verdict:
+    table, metric = evidence.table(claim), evidence.metric(claim)
+    quantity = f"ratio of {metric.label}, {claim.arm} over {claim.than}"
+    pairs = table.to_numpy(np.float64)
+    if (pairs <= 0).any():
+        return _unknown(claim, quantity, f"Ratios need positive numbers, and some {metric.label} is not.")
+    logarithms = statistics.paired_difference(*np.log(pairs.T))
+    low, high = (math.exp(end) for end in logarithms.interval)
+    ratio = dataclasses.replace(logarithms, mean=math.exp(logarithms.mean), interval=statistics.Interval(low, high))
+    return _verdict(
+        claim,
+        evidence,
+        where(ratio.interval, 0.0, claim.at_most),
+        quantity,
+        ratio,
+        f"Over {formatting.count(ratio.n, 'seed')}, the {quantity}, is {ratio.mean:.3g} (95% interval [{low:.3g}, "
+        f"{high:.3g}]). Claimed: at most {claim.at_most:g}.",
     )
 
 
@@ -277,6 +298,7 @@ _JUDGES: Mapping[type, Callable[..., Verdict]] = {
     Exponent: _exponent,
     Interaction: _interaction,
     Monotone: _monotone,
+    Ratio: _ratio,
     StepsToTarget: _steps_to_target,
     Within: _within,
 }

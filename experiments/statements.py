@@ -121,6 +121,25 @@ class Equivalent(_Pair):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Ratio(_Pair):
+    """The metric of one arm is at most so many times that of another; the metric is positive.
+
+    The geometric mean of the paired ratios is judged, by the interval of their logarithms. Supported when the whole 95%
+    interval lies at or below ``at_most``, refuted when it lies wholly above.
+
+    Attributes:
+        at_most: the ratio of ``arm`` to ``than``.
+    """
+
+    at_most: float
+
+    def __post_init__(self) -> None:
+        """A ratio is positive."""
+        super().__post_init__()
+        _check_positive("Ratio", "at_most", self.at_most)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Within(Claim):
     """The mean of an arm's metric lies in a band around a published value.
 

@@ -17,6 +17,7 @@ from experiments.statements import (
     Interaction,
     Metric,
     Monotone,
+    Ratio,
     StepsToTarget,
     Within,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Metric",
     "Monotone",
     "Preset",
+    "Ratio",
     "StepsToTarget",
     "Study",
     "Tuning",

@@ -185,16 +185,21 @@ class Population:
     def diagnose(self, states: State, step: int) -> dict[str, Any]:
         """What the diagnostics find of every lane before ``step``; see :meth:`diagnosed`."""
         step = min(step, self.config.training.steps - 1)
-        return self._diagnose(states, self.splits.training(step), step)()
+        wanted = self.config.diagnostics
+        found = self._diagnose(states, self.splits.training(step), step)() if wanted.of_a_step else {}
+        if wanted.training_split:
+            found |= diagnostics.named_sums(self.evaluate(states, "train", self.task.train.arrays))
+        return found
 
     def _diagnose(self, states: State, source: Arrays | Chunk, step: int) -> Callable[[], dict[str, Any]]:
         return self._program("diagnose", self._lane.diagnose, (states, self.lanes), (source, np.int32(step)))
 
     def diagnosed(self, found: dict[str, Any], lane: int, step: int) -> dict[str, float]:
         """The columns of one lane, of what :meth:`diagnose` found at ``step``."""
-        own = {name: np.asarray(value[lane]) for name, value in found.items()}
+        whole, own = diagnostics.separated({name: np.asarray(value[lane]) for name, value in found.items()})
         size, at_end = self._lane.batch_size, step == self.config.training.steps
-        return diagnostics.finish(own, config=self.config, batch_size=size, at_end=at_end)
+        result = diagnostics.finish(own, config=self.config, batch_size=size, at_end=at_end)
+        return result | (diagnostics.of_training(self.task.objective.finish(whole)) if whole else {})
 
     @property
     def stops_early(self) -> bool:
@@ -286,18 +291,15 @@ class Population:
         start, before = time.perf_counter(), self.compile_seconds
         if not self.config.execution.input_workers:  # processes would outlive a population that is never run
             self.splits.has_input(0)  # which begins to read
-        states = self._states_shape()
+        states, wanted, whole = self._states_shape(), self.config.diagnostics, self.task.train.arrays
         calls = (
             self._init,
             lambda: self._advance(states, self.splits.training_shape(), 0, 0),
             lambda: self._prepare_evaluation(states, "validation", self.task.validation.arrays),
             lambda: self._prepare_final_evaluation(states),
             *self._early_stopping(states),
-            *(
-                [lambda: self._diagnose(states, self.splits.training_shape(), 0)]
-                if self.config.diagnostics.is_on
-                else []
-            ),
+            *([lambda: self._diagnose(states, self.splits.training_shape(), 0)] if wanted.of_a_step else []),
+            *([lambda: self._prepare_evaluation(states, "train", whole)] if wanted.training_split else []),
         )
         with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
             for program in [pool.submit(call) for call in calls]:

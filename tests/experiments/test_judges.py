@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from experiments.claims import evaluate
-from experiments.study import Better, Equivalent, Exponent, Interaction, Metric, Monotone, StepsToTarget, Within
+from experiments.study import Better, Equivalent, Exponent, Interaction, Metric, Monotone, Ratio, StepsToTarget, Within
 from models.base import BadInput
 
 LOSS = Metric(column="test_loss", label="test loss", curve="validation_loss", higher_is_better=False)
@@ -69,6 +69,25 @@ def test_within_a_band(make_study, values, low, high, outcome):
 def test_equivalence(make_study, values, margin, outcome):
     values["a"] = values["base"] - 0.1 + 0.005 * np.array([-1, 1, -1, 1, -1, 1])
     assert verdict(make_study, Equivalent(arm="a", than="base", margin=margin, **text()), values).outcome == outcome
+
+
+@pytest.mark.parametrize(("at_most", "outcome"), [(0.95, "supported"), (0.85, "refuted"), (0.9, "inconclusive")])
+def test_a_ratio_by_its_logarithms(make_study, values, at_most, outcome):
+    found = verdict(make_study, Ratio(arm="a", than="base", at_most=at_most, **text()), values)
+    assert found.outcome == outcome
+    assert found.estimate == pytest.approx(stats.gmean(values["a"] / values["base"]))
+    low, high = np.exp(t_interval(np.log(values["a"] / values["base"])))
+    assert found.interval.low <= low * (1 + 1e-12)
+    assert found.interval.high >= high * (1 - 1e-12)
+
+
+def test_a_ratio_needs_positive_numbers(make_study, values):
+    values["a"][2] = 0
+    found = verdict(make_study, Ratio(arm="a", than="base", at_most=2, **text()), values)
+    assert found.outcome == "inconclusive"
+    assert "positive" in found.explanation
+    with pytest.raises(BadInput, match="at_most"):
+        Ratio(arm="a", than="base", at_most=0, **text())
 
 
 @pytest.mark.parametrize(("direction", "outcome"), [("falling", "supported"), ("rising", "refuted")])
