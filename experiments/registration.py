@@ -44,7 +44,7 @@ def content(study: Any, configs: Mapping[str, configuration.Config]) -> dict[str
         "arms": {name: configuration.digest(config) for name, config in configs.items()},
         "seeds": list(range(study.seeds)),
         "metric": dataclasses.asdict(study.metric),
-        "claims": [{"kind": type(claim).__name__, **dataclasses.asdict(claim)} for claim in study.claims],
+        "claims": [claim.to_dict() for claim in study.claims],
         "test": study.test,
         "equivalence_margin": study.equivalence_margin,
         "tuning": None if study.tuning is None else _plain(study.tuning),

@@ -7,6 +7,7 @@ import pytest
 
 from experiments import plan, registration
 from experiments.plan import resolve
+from experiments.study import Within
 from models.base import BadInput
 
 
@@ -46,3 +47,17 @@ def test_a_registration_that_was_edited_is_damaged(found, tmp_path):
     with pytest.raises(BadInput, match="is damaged"):
         registration.entry(path)
     assert registration.entry(tmp_path / "absent.json") is None
+
+
+def test_a_band_with_an_open_end_is_written_as_json():
+    claim = Within(statement="a", source="b", arm="c", low=0.5)
+    written = json.loads(json.dumps(claim.to_dict(), allow_nan=False))
+    assert written == {
+        "kind": "Within",
+        "statement": "a",
+        "source": "b",
+        "metric": None,
+        "arm": "c",
+        "low": 0.5,
+        "high": "inf",
+    }
