@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import formatting
-from experiments.report import figures, fronts, sensitivity, tuning_figures
+from experiments.report import figures, fronts, lags, sensitivity, tuning_figures
 from experiments.report.drawing import WIDTH
 from experiments.report.summary import Summary
 from experiments.report.tuned import Tuned
@@ -56,6 +56,16 @@ def gallery(summary: Summary, curves: pd.DataFrame) -> Iterator[Drawn]:
         "no other arm is at once cheaper and better. Bars are 95% intervals.",
         f"Scatter charts against parameters, FLOPs and training time. Mean {said}",
     )
+    if lags.measured(summary):
+        yield Drawn(
+            "state_gradients",
+            lags.state_gradients(summary),
+            "How strongly the last state of a recurrent network depends on an earlier one, against the lag between "
+            "them, at the end of training: means over the seeds, with 95% intervals. A thin line without markers is "
+            "the bound of the simple network in its colour, the largest singular value of its recurrent weights to "
+            "the power of the lag.",
+            "Line chart, a line for each arm.",
+        )
     if sensitivity.numeric_factors(summary):
         yield Drawn(
             "sensitivity",
