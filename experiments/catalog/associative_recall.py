@@ -60,12 +60,12 @@ def study(preset: Preset) -> Study:
 
     more = {"data.length": hard[0], "data.pairs": hard[1]}
     arms = {
-        f"attention, {hard[1]} pairs": more,
-        **{f"gru {width}, {easy[1]} pairs": {"model": gru(width)} for width in (narrow, wide)},
-        **{f"gru {width}, {hard[1]} pairs": {"model": gru(width), **more} for width in (narrow, wide)},
+        f"attention on {hard[1]} pairs": more,
+        **{f"gru {width} on {easy[1]} pairs": {"model": gru(width)} for width in (narrow, wide)},
+        **{f"gru {width} on {hard[1]} pairs": {"model": gru(width), **more} for width in (narrow, wide)},
     }
     source = "Arora et al. 2023, figure 2"
-    base = f"attention, {easy[1]} pairs"
+    base = f"attention on {easy[1]} pairs"
     return Study(
         name="associative_recall",
         preset=preset,
@@ -91,7 +91,7 @@ def study(preset: Preset) -> Study:
                 Within(
                     statement=f"Attention of width {narrow} solves {pairs} pairs",
                     source=source,
-                    arm=f"attention, {pairs} pairs",
+                    arm=f"attention on {pairs} pairs",
                     low=SOLVED,
                 )
                 for _, pairs in (easy, hard)
@@ -99,21 +99,21 @@ def study(preset: Preset) -> Study:
             Better(
                 statement=f"With {hard[1]} pairs attention of width {narrow} is ahead of a GRU of that width",
                 source=source,
-                arm=f"attention, {hard[1]} pairs",
-                than=f"gru {narrow}, {hard[1]} pairs",
+                arm=f"attention on {hard[1]} pairs",
+                than=f"gru {narrow} on {hard[1]} pairs",
             ),
             Better(
                 statement=f"A GRU of width {narrow} loses at least 5 points when the pairs double",
                 source=source,
-                arm=f"gru {narrow}, {easy[1]} pairs",
-                than=f"gru {narrow}, {hard[1]} pairs",
+                arm=f"gru {narrow} on {easy[1]} pairs",
+                than=f"gru {narrow} on {hard[1]} pairs",
                 margin=0.05,
             ),
             Better(
                 statement=f"With {hard[1]} pairs a GRU of width {wide} does better than one of {narrow}",
                 source=source,
-                arm=f"gru {wide}, {hard[1]} pairs",
-                than=f"gru {narrow}, {hard[1]} pairs",
+                arm=f"gru {wide} on {hard[1]} pairs",
+                than=f"gru {narrow} on {hard[1]} pairs",
             ),
         ),
         factors=("data.pairs", "model.width"),

@@ -4,8 +4,8 @@
 
 Expected: not yet run at this preset.
 
-Compared is the loss by the place of a token in its window of T: at the tokens from T/16 to T/8, where little is known of
-what came before, less the loss in the last quarter. A network that uses a long context gains more.
+Compared is the loss by the place of a token in its window of T: at the tokens from T/16 to T/8, where little is known
+of what came before, less the loss in the last quarter. A network that uses a long context gains more.
 """
 
 from experiments.spaces import Choice
@@ -101,8 +101,8 @@ def study(preset: Preset) -> Study:
             ),
         ),
         notes=(
-            "The paper's context is 1,024 tokens of a large web text; at the preset cpu it is 256 pieces of words of the "
-            "presidents' messages, about 600 characters.",
+            "The paper's context is 1,024 tokens of a large web text; at the preset cpu it is 256 pieces of words of "
+            "the presidents' messages, about 600 characters.",
             "The learning rate is chosen by the validation loss, not by the gain.",
         ),
     )

@@ -89,7 +89,7 @@ def study(preset: Preset) -> Study:
         claims=claims,
         factors=("optimizer.learning_rate", "model.qk_norm", "regularisation.z_loss"),
         notes=(
-            "The paper's smallest model has 10 million parameters and reads C4; that of the preset cpu has 0.1 million.",
+            "The paper's smallest model has 10 million parameters and reads C4; that of the preset cpu has 93,000.",
             "The paper decays weights independently of the rate; here nothing is decayed.",
         ),
     )

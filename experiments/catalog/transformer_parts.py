@@ -35,7 +35,7 @@ PUBLISHED = {
     "smoothing 0.2": 5.47,
     "learned positions": 4.92,
 }
-"""Perplexities of the development set, by what differs from the base: width 512, depth 6 (4 and 8 for shallow and deep),
+"""Perplexities of the development set, by what differs from the base: width 512, depth 6 (4 and 8: shallow and deep),
 8 heads (32) of 64 (keys of 16), feedforward 2048, dropout 0.1, label smoothing 0.1."""
 
 NOISE = 0.01
