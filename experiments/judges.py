@@ -230,16 +230,23 @@ def _held_out(sizes: np.ndarray, values: np.ndarray) -> Iterator[str]:
 
 def _steps_to_target(claim: StepsToTarget, evidence: Evidence) -> Verdict:
     metric = evidence.metric(claim)
+    other = claim.than_metric or metric
+    goal = claim.target if claim.than_target is None else claim.than_target
     ran = [set(evidence.trials.loc[evidence.trials["arm"] == name, "seed"]) for name in (claim.arm, claim.than)]
     seeds = sorted(ran[0] & ran[1])
-    arrivals = {arm: _arrivals(arm, seeds, claim, evidence) for arm in claim.arms}
-    quantity = f"ratio of the steps to {metric.curve}={claim.target:g}, {claim.arm} over {claim.than}"
-    arm, than = arrivals[claim.arm], arrivals[claim.than]
+    arm = _arrivals(claim.arm, seeds, metric, claim.target, evidence)
+    than = _arrivals(claim.than, seeds, other, goal, evidence)
+    names = (claim.arm, claim.than)
+    if (other, goal) == (metric, claim.target):
+        quantity = f"ratio of the steps to {metric.curve}={claim.target:g}, {claim.arm} over {claim.than}"
+    else:
+        names = (f"{claim.arm} to {metric.curve}={claim.target:g}", f"{claim.than} to {other.curve}={goal:g}")
+        quantity = f"ratio of the steps of {names[0]} over those of {names[1]}"
     if arm is None or than is None:
         return _unknown(claim, quantity, "There are no curves of the same seeds for both arms.")
     ratio = steps_ratio(arm, than)
     low, high = ratio.interval
-    late = [f"{int((~each.arrived).sum())} of {name}" for name, each in zip(claim.arms, (arm, than), strict=True)]
+    late = [f"{int((~each.arrived).sum())} of {name}" for name, each in zip(names, (arm, than), strict=True)]
     outcome = where(ratio.interval, 0.0, claim.ratio_at_most)
     return _verdict(
         claim,
@@ -249,17 +256,17 @@ def _steps_to_target(claim: StepsToTarget, evidence: Evidence) -> Verdict:
         _estimated(ratio, arm.steps.size),
         f"Over {formatting.count(arm.steps.size, 'paired seed')}, the {quantity}, is {ratio.value:.3g} "
         f"(95% interval [{low:.3g}, {high:.3g}]); never arrived: {formatting.listed(late)}. "
-        f"Claimed: at most {claim.ratio_at_most:g}.",
+        f"Claimed: at most {claim.ratio_at_most:.3g}.",
         censored=True,
     )
 
 
-def _arrivals(arm: str, seeds: list[int], claim: StepsToTarget, evidence: Evidence) -> Arrivals | None:
+def _arrivals(arm: str, seeds: list[int], metric: Metric, target: float, evidence: Evidence) -> Arrivals | None:
     """When the seeds of an arm reached the target; those that failed never did. None without curves.
 
     A seed that crashed before its first evaluation has no curve and stays in as one that never arrives.
     """
-    metric, curves = evidence.metric(claim), evidence.curves
+    curves = evidence.curves
     if curves is None or metric.curve not in curves:
         return None
     mine = curves[curves["arm"] == arm].drop_duplicates(["seed", "step"], keep="last")
@@ -268,7 +275,7 @@ def _arrivals(arm: str, seeds: list[int], claim: StepsToTarget, evidence: Eviden
         return None
     table = table.reindex(seeds)
     steps, values = table.columns.to_numpy(np.float64), table.to_numpy(np.float64)
-    return steps_to_target(steps, values, claim.target, higher_is_better=metric.higher_is_better)
+    return steps_to_target(steps, values, target, higher_is_better=metric.higher_is_better)
 
 
 def _estimated(estimate: Estimate, seeds: int) -> Spread:

@@ -4,6 +4,7 @@ Each has a source. Whether it is supported, refuted or inconclusive follows from
 (see ``experiments.claims``).
 """
 
+import abc
 import dataclasses
 import math
 from typing import Any, Literal
@@ -33,7 +34,7 @@ class Metric:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Claim:
+class Claim(abc.ABC):
     """What all claims have.
 
     Attributes:
@@ -47,9 +48,9 @@ class Claim:
     metric: Metric | None = None
 
     @property
+    @abc.abstractmethod
     def arms(self) -> tuple[str, ...]:
         """The arms that it speaks of."""
-        raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
         """The kind and the fields, as plain values for JSON; infinity, which JSON has not, is the text ``inf``."""
@@ -207,20 +208,27 @@ class Exponent(Claim):
 class StepsToTarget(_Pair):
     """One arm reaches a value of the curve in at most a stated share of the steps that another takes.
 
-    Supported when the whole 95% interval of the ratio of steps lies at or below ``ratio_at_most``; refuted when it
-    lies wholly above. Runs that never arrive count as censored at their last step.
+    The other may be waited for at another value, or on another curve: then an arm can stand beside itself, as one
+    that fits its training examples long before it generalises. Supported when the whole 95% interval of the ratio of
+    steps lies at or below ``ratio_at_most``; refuted when it lies wholly above. Runs that never arrive count as
+    censored at their last step.
 
     Attributes:
         target: the value of the metric's curve, in its own units.
         ratio_at_most: steps of ``arm`` over those of ``than``.
+        than_target: the value that ``than`` is to reach; None for ``target``.
+        than_metric: the metric whose curve ``than`` is seen by; None for the claim's.
     """
 
     target: float
     ratio_at_most: float
+    than_target: float | None = None
+    than_metric: Metric | None = None
 
     def __post_init__(self) -> None:
-        """A ratio is positive."""
-        super().__post_init__()
+        """Two things are compared, and a ratio is positive."""
+        if self.than_target is None and self.than_metric is None:
+            super().__post_init__()
         _check_positive("StepsToTarget", "ratio_at_most", self.ratio_at_most)
 
 

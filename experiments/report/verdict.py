@@ -52,8 +52,6 @@ def verdict_json(summary: Summary) -> str:
 def _claim(verdict: Verdict, summary: Summary) -> dict[str, Any]:
     return {
         "kind": type(verdict.claim).__name__,
-        "statement": verdict.statement,
-        "source": verdict.source,
         "outcome": verdict.outcome,
         "exploratory": summary.is_exploratory(verdict),
         "quantity": verdict.quantity,
@@ -62,7 +60,7 @@ def _claim(verdict: Verdict, summary: Summary) -> dict[str, Any]:
         "p_value": verdict.p_value,
         "n": verdict.n,
         "explanation": verdict.explanation,
-        **{name: value for name, value in vars(verdict.claim).items() if name not in ("statement", "source", "metric")},
+        **{name: value for name, value in verdict.claim.to_dict().items() if name not in ("kind", "metric")},
         **verdict.details,
         "comparison": None if verdict.comparison is None else _comparison(verdict.comparison),
     }

@@ -166,6 +166,40 @@ def test_a_seed_without_a_curve_never_arrives_and_shifts_no_pair(make_study, val
     assert found.estimate == pytest.approx((100 + 130) / 2 / ((150 + 200) / 2), abs=0.02)
 
 
+@pytest.mark.parametrize(("at_most", "outcome"), [(0.5, "supported"), (0.2, "refuted")])
+def test_an_arm_may_stand_beside_itself_on_another_curve(make_study, values, at_most, outcome):
+    """Every seed fits after 100 (1 + seed) steps, and generalises after three times as many."""
+    rows = [
+        {
+            "arm": "a",
+            "seed": seed,
+            "step": step,
+            "train_loss": 0.0 if step >= 100 * (1 + seed) else 1.0,
+            "validation_loss": 0.1 if step >= 300 * (1 + seed) else 1.0,
+        }
+        for seed in range(6)
+        for step in range(0, 2001, 100)
+    ]
+    fitting = Metric(column="train_loss", label="training loss", curve="train_loss", higher_is_better=False)
+    claim = StepsToTarget(
+        arm="a",
+        metric=fitting,
+        target=0.0,
+        than="a",
+        than_metric=LOSS,
+        than_target=0.1,
+        ratio_at_most=at_most,
+        **text(),
+    )
+    study = make_study(baseline_name="base", arms=ARMS, metric=LOSS, claims=(claim,), seeds=6)
+    found = evaluate(study, records(values), curves=pd.DataFrame(rows))[0]
+    assert found.outcome == outcome
+    assert found.estimate == pytest.approx(1 / 3)
+    assert "ratio of the steps of a to train_loss=0 over those of a to validation_loss=0.1" in found.explanation
+    with pytest.raises(BadInput, match="with itself"):
+        StepsToTarget(arm="a", than="a", target=0.1, ratio_at_most=1.0, **text())
+
+
 def test_a_trial_that_failed_leaves_it_open_and_one_seed_says_nothing(make_study, values):
     claim = Within(arm="a", low=0.85, high=0.95, **text())
     found = verdict(make_study, claim, values, lost={("a", 2)})
