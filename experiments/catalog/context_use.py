@@ -33,7 +33,7 @@ def study(preset: Preset) -> Study:
     full, smoke = preset == "full", preset == "smoke"
     steps = {"smoke": 6, "cpu": 1500, "full": 60_000}[preset]
     width, depth, heads = {"smoke": (16, 1, 2), "cpu": (64, 2, 4), "full": (512, 8, 8)}[preset]
-    units, layers = {"smoke": (21, 1), "cpu": (127, 1), "full": (1216, 2)}[preset]
+    units, layers = {"smoke": (21, 1), "cpu": (129, 1), "full": (1364, 2)}[preset]
     options = {
         "smoke": {"context": 32, "train_characters": 300_000, "evaluation_characters": 1_024},
         "cpu": {
