@@ -15,6 +15,7 @@ from experiments.statements import (
     Equivalent,
     Exponent,
     Interaction,
+    LessSensitive,
     Metric,
     Monotone,
     Ratio,
@@ -166,6 +167,34 @@ def _interaction(claim: Interaction, evidence: Evidence) -> Verdict:
     )
 
 
+def _less_sensitive(claim: LessSensitive, evidence: Evidence) -> Verdict:
+    metric, ran = evidence.metric(claim), evidence.trials
+    seeds = sorted(set.intersection(*(set(ran.loc[ran["arm"] == arm, "seed"]) for arm in claim.arms)))
+    table = evidence.table(claim).reindex(seeds)
+    steady, other = (_sensitivity(table[list(arms)].to_numpy(np.float64), claim.worst, metric) for arms in claim.groups)
+    spread = statistics.spread(steady - claim.ratio_at_most * other)
+    means = [formatting.metric_number(statistics.spread(each).mean, metric) for each in (steady, other)]
+    quantity = f"sensitivity of {claim.group[0]} and its group minus {claim.ratio_at_most:g} times that of the other"
+    return _verdict(
+        claim,
+        evidence,
+        where(spread.interval, -math.inf, 0.0),
+        quantity,
+        spread,
+        _measured(quantity, spread, metric, signed=True),
+        f"Mean sensitivities: {means[0]} and {means[1]}.",
+        censored=True,
+    )
+
+
+def _sensitivity(values: np.ndarray, worst: float, metric: Metric) -> np.ndarray:
+    """What the arms (columns) lose on average against the best of them, for each seed (rows); NaN where all failed."""
+    sign = -1.0 if metric.higher_is_better else 1.0
+    loss = np.minimum(np.where(np.isfinite(values), sign * values, np.inf), sign * worst)
+    lost = np.mean(loss, axis=1) - np.min(loss, axis=1)
+    return np.where(np.isfinite(values).any(axis=1), lost, np.nan)
+
+
 def _monotone(claim: Monotone, evidence: Evidence) -> Verdict:
     table, metric = evidence.table(claim), evidence.metric(claim)
     found = statistics.trend(table[list(claim.order)].to_numpy(np.float64))
@@ -297,6 +326,7 @@ _JUDGES: Mapping[type, Callable[..., Verdict]] = {
     Equivalent: _equivalent,
     Exponent: _exponent,
     Interaction: _interaction,
+    LessSensitive: _less_sensitive,
     Monotone: _monotone,
     Ratio: _ratio,
     StepsToTarget: _steps_to_target,

@@ -6,7 +6,18 @@ import pytest
 from scipy import stats
 
 from experiments.claims import evaluate
-from experiments.study import Better, Equivalent, Exponent, Interaction, Metric, Monotone, Ratio, StepsToTarget, Within
+from experiments.study import (
+    Better,
+    Equivalent,
+    Exponent,
+    Interaction,
+    LessSensitive,
+    Metric,
+    Monotone,
+    Ratio,
+    StepsToTarget,
+    Within,
+)
 from models.base import BadInput
 
 LOSS = Metric(column="test_loss", label="test loss", curve="validation_loss", higher_is_better=False)
@@ -246,3 +257,24 @@ def test_a_claim_on_an_absent_arm_is_refused(make_study):
     claim = Within(arm="gone", low=0.0, **text())
     with pytest.raises(BadInput, match="a claim names the arm 'gone'"):
         make_study(claims=(claim,))
+
+
+@pytest.mark.parametrize(("ratio", "outcome"), [(0.5, "supported"), (0.2, "refuted")])
+def test_less_sensitive(make_study, values, ratio, outcome):
+    claim = LessSensitive(group=("base", "a"), than=("b", "c"), worst=1.2, ratio_at_most=ratio, **text())
+    values["b"], lost = np.full(6, 3.0), [("c", 1)]
+    values["c"][1] = 0.0
+    found = verdict(make_study, claim, values, lost=[])
+    # By hand: what is worse than 1.2 counts as 1.2; the mean over two arms less the better one is half their distance.
+    steady, other = (values["base"] - values["a"]) / 2, (1.2 - values["c"]) / 2
+    assert found.estimate == pytest.approx(np.mean(steady - ratio * other))
+    assert found.outcome == outcome
+    # A trial that diverged counts as the worst: with both at 1.2 there is no finite one to compare with, and no pair.
+    assert verdict(make_study, claim, values, lost=lost).n == 6
+    assert verdict(make_study, claim, values, lost=[*lost, ("b", 1)]).n == 5
+
+
+def test_less_sensitive_needs_two_groups_of_different_arms():
+    for group, than in ((("a", "b"), ("c",)), (("a", "b"), ("b", "c")), ((), ())):
+        with pytest.raises(BadInput, match="LessSensitive"):
+            LessSensitive(group=group, than=than, worst=1.0, **text())
