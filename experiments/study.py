@@ -77,7 +77,8 @@ class Tuning:
         seeds: seeds of each tuning trial, none of which any result uses; the mean over them counts.
         search: how points are chosen.
         pruning: whether trials that look hopeless end early, and by which rule.
-        column: what is compared, a column of ``validation_...``; None for the study's curve.
+        column: what is compared, a column of ``validation_...``, or ``steps``, the fewest to ``training.target``;
+            None for the study's curve.
     """
 
     space: Mapping[str, Space]
