@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.spaces import Space
 from experiments.statements import (
+    BatchTradeoff,
     Better,
     Claim,
     Equivalent,
@@ -17,6 +18,7 @@ from experiments.statements import (
     Interaction,
     Metric,
     Monotone,
+    SteadierOptimum,
     StepsToTarget,
     Within,
 )
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PRESETS",
     "About",
+    "BatchTradeoff",
     "Better",
     "Claim",
     "Equivalent",
@@ -38,6 +41,7 @@ __all__ = [
     "Metric",
     "Monotone",
     "Preset",
+    "SteadierOptimum",
     "StepsToTarget",
     "Study",
     "Tuning",
