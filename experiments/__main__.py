@@ -4,6 +4,7 @@
   python -m experiments --experiment=NAME       run it, or go on with it where it stopped; then report
   python -m experiments --data=NAME             what a data set is, with examples; trains nothing
   python -m experiments --compare runs/A runs/B report over several finished studies
+  python -m experiments --publish runs/A runs/B experiments/RESULTS.md, from the records of finished studies
   python -m experiments --export=RUN_FOLDER     a safetensors file of weights for each trial
 
 Any field of the baseline is changed by --config.PATH=VALUE, e.g. --config.model.width=512; the
@@ -114,6 +115,12 @@ flags.DEFINE_list(
 flags.DEFINE_bool(
     "accept_mixed", False, "Compare records of different code or execution; the report says so.", flag_values=OPTIONS
 )
+flags.DEFINE_list(
+    "publish",
+    None,
+    "Publish these finished studies in experiments/RESULTS.md: --publish runs/a runs/b [...].",
+    flag_values=OPTIONS,
+)
 flags.DEFINE_list("tracker", (), "Tell these of the curves too, with commas: tensorboard, wandb.", flag_values=OPTIONS)
 flags.DEFINE_bool(
     "profile", False, "Profile a few steps of each population, into WORKDIR/EXPERIMENT/profiles.", flag_values=OPTIONS
@@ -198,6 +205,8 @@ def _parse(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[tuple[
         raise BadInput(" ".join(str(error).split())) from None
     if OPTIONS.compare is not None:
         OPTIONS.compare = [*OPTIONS.compare, *surplus]
+    elif OPTIONS.publish is not None:
+        OPTIONS.publish = [*OPTIONS.publish, *surplus]
     elif surplus:
         raise BadInput(f"unexpected argument {surplus[0]!r}; options start with --")
     if OPTIONS.preset not in PRESETS:
@@ -246,6 +255,18 @@ def _compare(console: Console) -> int:
         from experiments.report import across
 
     across.compare(OPTIONS.compare, OPTIONS.workdir, console, accept_mixed=OPTIONS.accept_mixed)
+    return 0
+
+
+def _publish(console: Console) -> int:
+    """Publish the studies in the folders that the flags name."""
+    if OPTIONS.experiment is not None:
+        raise BadInput("--publish reports on finished studies and --experiment runs one: give one of the two")
+    with deferred():
+        from experiments import publication
+
+    page = publication.publish([*OPTIONS.publish])
+    console.print(f"Results: {page}", highlight=False, soft_wrap=True)
     return 0
 
 
@@ -344,6 +365,9 @@ def main(arguments: Sequence[str]) -> int:
         if OPTIONS.compare is not None:
             with terminable():
                 return _compare(console)
+        if OPTIONS.publish is not None:
+            with terminable():
+                return _publish(console)
         if OPTIONS.export is not None:
             with terminable():
                 return _export(console)

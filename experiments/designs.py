@@ -132,31 +132,13 @@ def sampled(
         BadInput: no space, fewer than one arm, or an unknown method.
     """
     _check_some(spaces, "sampled")
-    deltas = [conditional(spaces, row, baseline) for row in points(len(spaces), count, seed=seed, method=method)]
-    return named(deltas)
-
-
-def points(axes: int, count: int, *, seed: int, method: str) -> list[list[float]]:
-    """``count`` points of the unit cube: pseudo-random, scrambled Sobol (Owen 1998) or scrambled Halton.
-
-    Raises:
-        BadInput: fewer than one point, or an unknown method.
-    """
     if count < 1:
         raise BadInput(f"a design of {count} points is empty; ask for at least 1")
-    import numpy as np
+    from experiments.points import points  # late: numpy is not needed to list studies
 
-    if method == "random":
-        return np.random.default_rng(seed).random((count, axes)).tolist()
-    from scipy.stats import qmc  # late: it loads slowly
-
-    if method == "halton":
-        return qmc.Halton(axes, rng=np.random.default_rng(seed)).random(count).tolist()
-    if method != "sobol":
-        raise BadInput(f"method={method!r} must be one of random, sobol, halton")
-    # A power of two is balanced, and scipy warns of others: the first of a balanced set are taken.
-    balanced = qmc.Sobol(axes, rng=np.random.default_rng(seed)).random_base2(max(0, (count - 1).bit_length()))
-    return balanced[:count].tolist()
+    drawn = itertools.islice(points(method, len(spaces), seed), count)
+    deltas = [conditional(spaces, row.tolist(), baseline) for row in drawn]
+    return named(deltas)
 
 
 def conditional(

@@ -55,7 +55,12 @@ def check_metric(plan: Plan, tasks: Mapping[Config, Task]) -> None:
         BadInput: one does not.
     """
     study = plan.study
-    recorded = {name: _recorded(config, tasks[config]) for name, config in plan.configs.items()}
+    recorded = {}
+    for name, config in plan.configs.items():
+        try:
+            recorded[name] = _recorded(config, tasks[config])
+        except BadInput as error:
+            raise BadInput(f"arm {name!r}: {error}") from None
     own = [(claim.metric, claim.arms) for claim in study.claims if claim.metric is not None]
     for metric, arms in ((study.metric, tuple(recorded)), *own):
         for name in arms:

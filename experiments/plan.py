@@ -5,6 +5,7 @@ import importlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from experiments import variants
@@ -21,7 +22,12 @@ def study_names() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in folder.glob("*.py") if file.stem != "__init__"))
 
 
-def _file(name: str) -> Any:
+def module(name: str) -> ModuleType:
+    """The file of a study. Imports no jax.
+
+    Raises:
+        BadInput: no such experiment.
+    """
     if name not in study_names():
         raise unknown("experiment", name, study_names())
     return importlib.import_module(f"experiments.catalog.{name}")
@@ -29,7 +35,7 @@ def _file(name: str) -> Any:
 
 def about(name: str) -> About:
     """The head of a study. Imports no jax."""
-    return _file(name).ABOUT
+    return module(name).ABOUT
 
 
 def load(name: str, preset: str) -> Study:
@@ -40,7 +46,7 @@ def load(name: str, preset: str) -> Study:
     """
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)
-    return _file(name).study(preset)
+    return module(name).study(preset)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +207,7 @@ def document(plan: Plan, command: str, history: Sequence[Mapping[str, Any]]) -> 
         "claim": study.about.claim,
         "source": study.about.source,
         "metric": dataclasses.asdict(study.metric),
+        "figure": study.figure,
         "claims": [claim.to_dict() for claim in study.claims],
         "notes": list(study.notes),
         "remarks": list(plan.remarks),

@@ -3,10 +3,10 @@
 import collections
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 
-from experiments.progress import StudyProgress, clock
+from experiments.progress import StudyProgress
+from experiments.sittings import Sitting
 from models.base import BadInput
 from train import resumption, strategies
 from train.choosing import Choosing
@@ -82,12 +82,10 @@ def run_populations(
         return run_population(population, files, told, origin=members.origin, choosing=judged)
 
     crashed = 0
-    seconds: dict[str, float] = {}
-    begin = time.perf_counter()
     queue = collections.deque(resumption.groups(left, saved, traced))
     preparation = Preparation(make)
     progress.skip(work(wanted, expected) - work(left, expected))
-    with contextlib.closing(preparation):
+    with Sitting(files.sittings, tuning=choosing is not None) as sitting, contextlib.closing(preparation):
         while queue:
             members = queue.popleft()
             some = members.trials
@@ -95,8 +93,7 @@ def run_populations(
                 raise Interrupted
             progress.begin(_title(some), expected[some[0].config].flops_per_step)
             try:
-                spent = run_one(members, queue[0] if queue else None)
-                seconds = {key: seconds.get(key, 0.0) + value for key, value in spent.items()}
+                sitting.add(len(some), run_one(members, queue[0] if queue else None))
             except (Interrupted, BadInput, OSError):
                 raise
             except Exception as error:
@@ -107,17 +104,8 @@ def run_populations(
                 logger.exception("%s crashed; the others go on", _title(some))
                 files.trials.put(crashed_rows(some, error), key="trial")
                 crashed += len(some)
-    if seconds:
-        seconds["compile"] += preparation.seconds
-        _log_seconds(seconds, time.perf_counter() - begin)
+        sitting.add(0, {"compile": preparation.seconds})
     return crashed
-
-
-def _log_seconds(seconds: Mapping[str, float], total: float) -> None:
-    """Say what the time went into."""
-    parts = {**seconds, "other": total - sum(seconds.values())}
-    shares = ", ".join(f"{key} {value:.1f} s ({value / total:.0%})" for key, value in parts.items())
-    logger.info("ran for %s: %s", clock(total), shares)
 
 
 def _one_line(error: BaseException) -> str:

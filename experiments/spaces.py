@@ -4,6 +4,7 @@ Every space maps a number of [0, 1) to a value, so that one generator of points 
 Halton, a regular grid) serves all.
 """
 
+import abc
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from models.base import BadInput
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Space:
+class Space(abc.ABC):
     """What all spaces have.
 
     Attributes:
@@ -30,17 +31,17 @@ class Space:
             for path, wanted in self.when.items()
         )
 
+    @abc.abstractmethod
     def at(self, unit: float) -> Any:
         """The value at ``unit`` of [0, 1)."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def levels(self, count: int) -> tuple[Any, ...]:
         """At most ``count`` values spread evenly, ends among them, without repetition."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def is_edge(self, value: Any) -> bool:
         """Whether a best value here suggests that a better one lies outside: it is nearly an end of the range."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

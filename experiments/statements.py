@@ -4,6 +4,7 @@ Each has a source. Whether it is supported, refuted or inconclusive follows from
 (see ``experiments.claims``).
 """
 
+import abc
 import dataclasses
 import math
 from typing import Any, Literal
@@ -33,7 +34,7 @@ class Metric:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Claim:
+class Claim(abc.ABC):
     """What all claims have.
 
     Attributes:
@@ -47,9 +48,9 @@ class Claim:
     metric: Metric | None = None
 
     @property
+    @abc.abstractmethod
     def arms(self) -> tuple[str, ...]:
         """The arms that it speaks of."""
-        raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
         """The kind and the fields, as plain values for JSON; infinity, which JSON has not, is the text ``inf``."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from train.config import Config
 
 __all__ = [
+    "GROUPS",
     "PRESETS",
     "About",
     "BatchTradeoff",
@@ -49,6 +50,17 @@ __all__ = [
 ]
 
 PRESETS = ("smoke", "cpu", "full")
+GROUPS = (
+    "Convolutional networks for images",
+    "Recurrent networks and their limits",
+    "Transformers",
+    "Gradient descent and Adam",
+    "Learning rate and batch size",
+    "L1, L2, dropout",
+    "Layers and neurons",
+    "Applications",
+)
+"""The order in which groups of studies are listed; a group of another name comes after them."""
 Preset = Literal["smoke", "cpu", "full"]
 
 
@@ -157,6 +169,7 @@ class Study:
         sources: the sources of chance that the arms let vary one at a time; empty for another kind of study.
         equivalence_margin: two arms whose metrics differ by less than this count as equal, in the metric's
             own units; None where nothing is said.
+        figure: name of the report's figure that says most; it is published beside the table.
     """
 
     name: str
@@ -176,6 +189,7 @@ class Study:
     equivalence_margin: float | None = None
     again: str | None = None
     sources: tuple[str, ...] = ()
+    figure: str = "metric_by_parameters"
 
     def __post_init__(self) -> None:
         """Check that names refer to arms that exist and that there is something to run."""

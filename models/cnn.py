@@ -35,9 +35,14 @@ class Config(Configuration):
     Attributes:
         channels: output channels of each stage's convolutions.
         convolutions: number of convolutions in each stage; one number serves every stage.
-        kernel_size: side of the kernels in pixels, or their length in points of time.
-        padding: ``same`` keeps height and width (or the length) with zeros around; ``valid`` does not pad.
+        kernel_size: side of the kernels in pixels, or their length in points of time, in each stage; one number
+            serves every stage.
+        stride: distance between the outputs of each stage's first convolution.
+        padding: ``same`` keeps height and width (or the length) but for the stride, with zeros around; ``valid`` does
+            not pad.
         pooling: what ends a stage and halves height and width (or the length): ``max``, ``average`` or ``none``.
+        pool_size: side of the windows of the pooling, which lie two pixels apart (Krizhevsky et al. 2012, section
+            3.4: 3); what reaches over the end of an image is not counted.
         activation: nonlinearity after each convolution and each hidden dense layer.
         normalisation: between each convolution and its nonlinearity: ``batch`` (Ioffe and Szegedy
             2015), ``group`` (Wu and He 2018), ``layer`` (Ba et al. 2016) or ``none``. Convolutions
@@ -53,9 +58,11 @@ class Config(Configuration):
 
     channels: Annotated[tuple[int, ...], Static(ge=1)] = (16, 32)
     convolutions: Annotated[tuple[int, ...], Static(ge=1)] = (1,)
-    kernel_size: Annotated[int, Static(ge=1)] = 3
+    kernel_size: Annotated[int | tuple[int, ...], Static(ge=1)] = 3
+    stride: Annotated[int, Static(ge=1)] = 1
     padding: Annotated[Literal["same", "valid"], Static()] = "same"
     pooling: Annotated[Literal["max", "average", "none"], Static()] = "max"
+    pool_size: Annotated[int, Static(ge=2)] = 2
     activation: Annotated[Literal["relu", "gelu", "gelu_tanh", "tanh"], Static()] = "relu"
     normalisation: Annotated[Kind, Static()] = "none"
     norm_groups: Annotated[int, Static(ge=1)] = 8
@@ -74,6 +81,11 @@ class Config(Configuration):
                 f"convolutions={self.convolutions} must be one number, or {len(self.channels)}: one for each stage of "
                 f"channels={self.channels}"
             )
+        if isinstance(self.kernel_size, tuple) and len(self.kernel_size) != len(self.channels):
+            raise BadInput(
+                f"kernel_size={self.kernel_size} must be one number, or {len(self.channels)}: one for each stage of "
+                f"channels={self.channels}"
+            )
         if self.further_widths and not self.width:
             raise BadInput(f"further_widths={self.further_widths} need a first hidden layer: width of at least 1")
         for channels in self.channels if self.normalisation == "group" else ():
@@ -85,12 +97,18 @@ class Config(Configuration):
         return self.convolutions * len(self.channels) if len(self.convolutions) == 1 else self.convolutions
 
     @property
+    def kernel_sizes(self) -> tuple[int, ...]:
+        """The side of the kernels in each stage."""
+        return self.kernel_size if isinstance(self.kernel_size, tuple) else (self.kernel_size,) * len(self.channels)
+
+    @property
     def smallest_size(self) -> int:
         """The least height and width of images, or length of signals, that the stages leave a pixel of."""
         size = 1
-        for convolutions in reversed(self.stages):
+        for convolutions, side in zip(reversed(self.stages), reversed(self.kernel_sizes), strict=True):
             size *= 1 if self.pooling == "none" else 2
-            size += convolutions * (self.kernel_size - 1) if self.padding == "valid" else 0
+            lost = side - 1 if self.padding == "valid" else 0
+            size = (size + (convolutions - 1) * lost - 1) * self.stride + 1 + lost
         return size
 
 
@@ -124,15 +142,17 @@ class CNN(nn.Module):
         rate = hyperparameters.get("dropout_rate", config.dropout_rate)
         momentum = hyperparameters.get("norm_momentum", config.norm_momentum)
         pointwise = activation(config.activation)
-        pool = {"max": max_pool, "average": average_pool, "none": lambda x: x}[config.pooling]
+        pool = {"max": max_pool, "average": average_pool}.get(config.pooling)
         initializers = nn.initializers
         kernel_init = initializers.lecun_normal() if config.activation == "tanh" else initializers.he_normal()
         x, numbers = filled(inputs), itertools.count()
-        for stage, (features, convolutions) in enumerate(zip(config.channels, config.stages, strict=True)):
-            for number in itertools.islice(numbers, convolutions):
+        axes, stages = x.ndim - 2, zip(config.channels, config.stages, config.kernel_sizes, strict=True)
+        for stage, (features, convolutions, side) in enumerate(stages):
+            for index, number in enumerate(itertools.islice(numbers, convolutions)):
                 x = Conv(
                     features,
-                    (config.kernel_size,) * (x.ndim - 2),
+                    (side,) * axes,
+                    strides=(1 if index else config.stride,) * axes,
                     padding="SAME" if config.padding == "same" else "VALID",
                     use_bias=config.normalisation == "none",
                     kernel_init=kernel_init,
@@ -140,7 +160,7 @@ class CNN(nn.Module):
                 )(x)
                 norm = Norm(config.normalisation, config.norm_groups, name=f"norm_{number}")
                 x = pointwise(norm(x, train=train, momentum=momentum))
-            x = pool(x)
+            x = pool(x, config.pool_size, 2, ((0, config.pool_size - 2),) * axes) if pool else x
             record(self, f"stage_{stage}", lambda x=x: x)
         x = global_average_pool(x) if config.global_pooling else x.reshape(x.shape[0], -1)
         x = Dropout()(x, rate, train=train)

@@ -30,7 +30,13 @@ class Config(Configuration):
         norm_momentum: of the running averages of ``batch``: ``r <- m r + (1 - m) batch``.
         residual: every hidden layer but the first adds to its input, ``h + f(h)`` (He et al. 2016,
             "Deep Residual Learning", section 3.1, with one layer a block).
+        prenormalisation: a residual layer normalises its input instead, ``h + activation(dense(norm(h)))``, and the
+            logits normalise theirs; the first layer does not (He et al. 2016, "Identity Mappings").
+        scaled_branches: what a residual layer adds is divided by the square root of the depth, so that the sum of
+            all stays of the size of one (De and Smith 2020, "Batch Normalization Biases Residual Blocks Towards the
+            Identity Function in Deep Networks").
         dropout_rate: probability of dropping a hidden unit.
+        input_dropout_rate: the same of an input (Srivastava et al. 2014, appendix A.4: 0.2).
     """
 
     depth: Annotated[int, Static(ge=0)] = 1
@@ -40,7 +46,10 @@ class Config(Configuration):
     norm_groups: Annotated[int, Static(ge=1)] = 8
     norm_momentum: Annotated[float, Traced(ge=0, le=1)] = 0.9
     residual: Annotated[bool, Static()] = False
+    prenormalisation: Annotated[bool, Static()] = False
+    scaled_branches: Annotated[bool, Static()] = False
     dropout_rate: Annotated[float, Traced(ge=0, lt=1, off=0.0)] = 0.0
+    input_dropout_rate: Annotated[float, Traced(ge=0, lt=1, off=0.0)] = 0.0
 
     def validate(self) -> None:
         """Raise BadInput where groups do not share the units equally, or what acts on hidden layers has none."""
@@ -48,6 +57,10 @@ class Config(Configuration):
             for name, off in (("normalisation", "none"), ("residual", False), ("dropout_rate", 0.0)):
                 if getattr(self, name) != off:
                     raise BadInput(f"{name}={getattr(self, name)} acts on hidden layers: depth must be at least 1")
+        if self.scaled_branches and not self.residual:
+            raise BadInput("scaled_branches=true scales what residual layers add: residual must be true")
+        if self.prenormalisation and not (self.residual and self.normalisation != "none"):
+            raise BadInput("prenormalisation=true needs residual=true and a normalisation")
         if self.normalisation == "group":
             check_divides("norm_groups", self.norm_groups, "width", self.width)
 
@@ -79,17 +92,23 @@ class MLP(nn.Module):
         momentum = hyperparameters.get("norm_momentum", config.norm_momentum)
         is_tanh = config.activation == "tanh"
         kernel_init = nn.initializers.lecun_normal() if is_tanh else nn.initializers.he_normal()
+        input_rate = hyperparameters.get("input_dropout_rate", config.input_dropout_rate)
+        scale = config.depth**-0.5 if config.scaled_branches else 1.0
+
+        def norm(x: Array, name: str) -> Array:
+            return Norm(config.normalisation, groups=config.norm_groups, name=name)(x, train=train, momentum=momentum)
+
         x = filled(inputs)
-        x = x.reshape(x.shape[0], -1)
+        x = Dropout(name="input_dropout")(x.reshape(x.shape[0], -1), input_rate, train=train)
         for i in range(config.depth):
-            hidden = Dense(config.width, kernel_init=kernel_init, name=f"hidden_{i}")(x)
-            if config.normalisation != "none":
-                norm = Norm(config.normalisation, groups=config.norm_groups, name=f"norm_{i}")
-                hidden = norm(hidden, train=train, momentum=momentum)
+            hidden = norm(x, f"norm_{i}") if config.prenormalisation and i else x
+            hidden = Dense(config.width, kernel_init=kernel_init, name=f"hidden_{i}")(hidden)
+            hidden = hidden if config.prenormalisation else norm(hidden, f"norm_{i}")
             hidden = activation(config.activation)(hidden)
             record(self, f"activations_{i}", lambda hidden=hidden: hidden)
             hidden = Dropout()(hidden, rate, train=train)
-            x = x + hidden if config.residual and i else hidden
+            x = x + scale * hidden if config.residual and i else hidden
+        x = norm(x, "norm_logits") if config.prenormalisation else x
         return Dense(self.outputs, name="logits")(x)
 
 

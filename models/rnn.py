@@ -44,6 +44,8 @@ class Config(Configuration):
             full_gate_recurrence (FGR). The paper's variants all have peepholes: set ``peephole`` as well.
         peephole: the LSTM's gates see its cell (Gers and Schmidhuber 2000). The paper's vanilla LSTM
             is ``variant=none peephole=true``; its variant without peepholes (NP) is this one's default.
+        readout: what one output for a sequence is made from: the ``last`` state of each direction, or ``all``
+            states side by side, as many as there are steps (Greydanus 2020, section 3); those of padding are 0.
         dropout_rate: probability of dropping, on the inputs of every layer but the first and of
             the output layer (Zaremba et al. 2014: never on the recurrent connections).
         variational: one draw of that dropout for a whole sequence instead of one for each step, on the
@@ -65,6 +67,7 @@ class Config(Configuration):
     forget_bias: Annotated[float, Static()] = 1.0
     variant: Annotated[Variant, Static()] = "none"
     peephole: Annotated[bool, Static()] = False
+    readout: Annotated[Literal["last", "all"], Static()] = "last"
     dropout_rate: Annotated[float, Traced(ge=0, lt=1, off=0.0)] = 0.0
     variational: Annotated[bool, Static()] = False
     recurrent_dropout_rate: Annotated[float, Traced(ge=0, lt=1, off=0.0)] = 0.0
@@ -97,7 +100,7 @@ class RNN(nn.Module):
     Images are read row by row: time is the height, features are width times channels. The logits
     come from every step for a task of one output a position. Otherwise they come from the last real
     step, and with two directions from the last state of each: forward at the last real step,
-    backward at the first. At padded positions the hidden states are zero.
+    backward at the first; or from all states. At padded positions the hidden states are zero.
     """
 
     config: Config
@@ -157,7 +160,9 @@ class RNN(nn.Module):
         return logits if carry is None else (logits, tuple(directions[0] for directions in finals))
 
     def _summary(self, x: Any, lengths: Any, carry: Any, finals: Any) -> Array:
-        """The state that stands for the whole sequence."""
+        """The state that stands for the whole sequence, or all of them."""
+        if self.config.readout == "all":
+            return jnp.swapaxes(x, 0, 1).reshape(x.shape[1], -1)
         if carry is not None:
             return finals[-1][0][0].astype(x.dtype)
         if not self.config.bidirectional:
@@ -200,6 +205,8 @@ def build(config: Config, shapes: Shapes) -> nn.Module:
         raise BadInput("model 'rnn' gives one output for an image, and this task wants one for every position")
     if shapes.target is not None:
         raise BadInput("model 'rnn' reads one sequence, and this task maps one to another; use model 'seq2seq'")
+    if config.readout == "all" and shapes.per_position:
+        raise BadInput("readout=all gives one output for a sequence, and this task wants one for every position")
     if config.bidirectional and shapes.causal:
         raise BadInput("bidirectional=true sees what comes later, which a causal task forbids; set bidirectional=false")
     return RNN(config, shapes)

@@ -4,6 +4,7 @@ A resolved configuration is a tree. Its leaves have paths such as ``model.width`
 what a study's arms and the command line's ``--config.PATH=VALUE`` name. Imports no jax.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -192,7 +193,11 @@ def parse(text: str, annotation: Any) -> Any:
     if origin in (Union, types.UnionType):
         if type(None) in get_args(annotation) and text.lower() == "none":
             return None
-        return parse(text, next(part for part in get_args(annotation) if part is not type(None)))
+        *first, last = [part for part in get_args(annotation) if part is not type(None)]
+        for part in first:
+            with contextlib.suppress(ValueError, KeyError):
+                return parse(text, part)
+        return parse(text, last)
     if origin is tuple:
         # Brackets belong to a regular expression, not to the list of them.
         bare = text if get_args(annotation)[0] is str else text.strip("()[] ")

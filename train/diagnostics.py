@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from models.base import SCANNED, check_divides
 from models.inputs import Padded, Pair
-from train import randomness
+from train import randomness, state_gradients
 from train.config import Config
 from train.curvature import Tridiagonal, extremes, hessian_product, lanczos
 from train.data.task import Batch
@@ -68,6 +68,13 @@ def make_diagnosis(config: Config, step: Step) -> Callable[..., Measured]:
                     found[f"attention_entropy/{layer or name}"] = entropy(array, mask)
                 elif wanted.activations and not name.endswith(ATTENTION):
                     found |= _activation(name, array, _real(augmented.inputs, name, array.shape[:2]))
+        if wanted.state_gradients:
+            found |= state_gradients.measure(
+                state.params,
+                augmented.inputs,
+                lambda size, length: step.start(state, size, length),
+                lambda inputs, carry: step.advance(state, hyperparameters, inputs, carry),
+            )
         if wanted.curvature:
             key = randomness.at(randomness.stream(randomness.root(seed), "curvature"), number)
             product = hessian_product(lambda params: loss.with_gradient(params)[1], state.params)

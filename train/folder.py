@@ -13,6 +13,8 @@ OUTCOME = ("status", "error", "diverged_step", "steps", "parameters", "flops_per
 COUNTED = ("steps", "parameters", "flops_per_step", "train_seconds", "train_loss")
 """Numbers that every trial's row has, whatever its task."""
 SPLITS = ("validation", "test")
+SPENT = ("compile", "step", "evaluate", "checkpoint", "input", "diagnose")
+"""What the seconds of a sitting went into; the rest is ``other``."""
 
 
 def metric_names(tasks: Sequence[Task], *, final: bool = False) -> list[str]:
@@ -62,6 +64,9 @@ class Files:
             folder / "untrained.csv",
             (*untrained.COLUMNS, *finals, *provenance.COLUMNS, "data"),
             optional=set(finals),
+        )
+        self.sittings = Table(
+            folder / "sittings.csv", ("began", "tuning", "trials", "cores", "seconds", *SPENT, "other")
         )
         names = ("true_name", "predicted_name")
         self.confusion = Table(

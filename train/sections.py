@@ -272,6 +272,8 @@ class Diagnostics(Configuration):
         activations: mean and standard deviation of what each layer records, and the share of its dead units: those
             that are 0 for every item of the batch.
         attention_entropy: of each layer's attention weights, the mean over queries and heads, in nats.
+        state_gradients: of a recurrent network, the logarithm of the norm of dh_T/dh_t against the lag T - t, and for
+            the simple network its bound sigma_max(W)^(T - t) (see :mod:`train.state_gradients`).
         curvature: the largest and the least eigenvalue of the loss's Hessian (see :mod:`train.curvature`).
         curvature_iterations: products of the Hessian with a vector that they take.
         noise_scale: the simple gradient noise scale (McCandlish et al. 2018, equation 2.9), from the gradients of parts
@@ -282,6 +284,7 @@ class Diagnostics(Configuration):
     norms: Annotated[bool, Static()] = False
     activations: Annotated[bool, Static()] = False
     attention_entropy: Annotated[bool, Static()] = False
+    state_gradients: Annotated[bool, Static()] = False
     curvature: Annotated[bool, Static()] = False
     curvature_iterations: Annotated[int, Static(ge=2)] = 20
     noise_scale: Annotated[bool, Static()] = False
@@ -290,7 +293,7 @@ class Diagnostics(Configuration):
     @property
     def is_on(self) -> bool:
         """Whether anything is measured."""
-        return self.norms or self.activations or self.attention_entropy or self.curvature or self.noise_scale
+        return any(getattr(self, field.name) is True for field in dataclasses.fields(self))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,8 @@ class Step(NamedTuple):
             minimises of a batch (:class:`train.gradients.Loss`; ``in_parts=False``: without accumulation), the batch
             as it is augmented, and the keys that the model takes.
         inspect: ``(state, hyperparameters, inputs) -> {name: array}``; what the model's layers record of an evaluation.
+        start: ``(state, size, length) -> carry``; what so many sequences begin from, of a model that reads in steps.
+        advance: ``(state, hyperparameters, inputs, carry) -> carry``; after the next positions, as in an evaluation.
         measure: ``(state, hyperparameters, batch) -> {name: sum}``; the evaluation step.
         decode: ``(state, hyperparameters, source) -> tokens [batch, steps]``; for a task with a decoding.
         evaluated: ``(state, hyperparameters) -> variables``; what an evaluation takes of a state: ``params`` (the
@@ -75,6 +77,8 @@ class Step(NamedTuple):
     train: Callable[..., State]
     loss: Callable[..., tuple[Loss, Batch, dict[str, Any]]]
     inspect: Callable[..., dict[str, Array]]
+    start: Callable[..., Any]
+    advance: Callable[..., Any]
     measure: Callable[..., dict[str, Array]]
     decode: Callable[..., Array]
     evaluated: Callable[..., dict[str, PyTree]]
@@ -310,9 +314,18 @@ def _make_evaluation(
         )
         return objective.sums(outputs, batch)
 
+    def trained(state: State) -> dict[str, PyTree]:
+        return {"params": state.params, "batch_stats": state.batch_stats}
+
     def inspect(state: State, hyperparameters: Hyperparameters, inputs: Any) -> dict[str, Array]:
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        return dict(model.inspect(variables, inputs, hyperparameters=hyperparameters.get("model", {}))[1])
+        return dict(model.inspect(trained(state), inputs, hyperparameters=hyperparameters.get("model", {}))[1])
+
+    def start(state: State, size: int, length: int) -> Any:
+        return model.start(trained(state), size, length=length)
+
+    def advance(state: State, hyperparameters: Hyperparameters, inputs: Any, carry: Any) -> Any:
+        values = hyperparameters.get("model", {})
+        return model.advance(trained(state), inputs, carry, train=False, rngs={}, hyperparameters=values)[1]
 
     def decode(state: State, hyperparameters: Hyperparameters, source: Any) -> Array:
         assert decoding is not None
@@ -331,6 +344,8 @@ def _make_evaluation(
         "evaluated": evaluated,
         "measure": measure,
         "inspect": inspect,
+        "start": start,
+        "advance": advance,
         "decode": decode,
         "observe": observe,
         "conclude": conclude,

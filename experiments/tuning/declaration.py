@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 from experiments.plan import Plan
+from experiments.points import points
 from experiments.study import Study, Tuning
 from experiments.tuning import search
 from experiments.tuning.arm_spaces import FIRST_SEED, ArmSpace, check_paths, of_arm, replaced
@@ -179,7 +180,7 @@ def _points(space: ArmSpace, study: Study, tuning: Tuning) -> list[dict[str, Any
         drawn = (space.draw(lambda path, _, at=at: at[path]) for at in search.grid(space.spaces, tuning.trials))
     else:
         seed = search.seed_of("tuning", study.name, space.arm)
-        drawn = (space.at(unit) for unit in search.units(tuning.search, len(space.spaces), seed))
+        drawn = (space.at(unit) for unit in points(tuning.search, len(space.spaces), seed))
     found: dict[str, dict[str, Any]] = {}
     repeated = 0
     for point in drawn:

@@ -1,53 +1,19 @@
-"""Where points come from: quasi-random sequences, pseudo-random numbers, and grids.
-
-A point is a number of [0, 1) for each space. Sobol and Halton sequences fill a cube more evenly than independent draws
-do (Owen 1998, "Scrambling Sobol' and Niederreiter-Xing points"; Bergstra and Bengio 2012, section 2.2, for their use
-here); both are scrambled, by a seed that the caller fixes.
-"""
+"""The seeds of a search, and grids; the points of the other searches are those of ``experiments.points``."""
 
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import numpy as np
-from jaxtyping import Float
 
 from experiments.spaces import Choice, Space
 from models.base import BadInput
-
-CHUNK = 64
-"""Points that are made at a time; a power of two, as Sobol sequences are balanced for."""
 
 
 def seed_of(*words: object) -> int:
     """A seed that the same words always give, below 2^32."""
     text = "\n".join(str(word) for word in words)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-
-def units(search: str, dimensions: int, seed: int) -> Iterator[Float[np.ndarray, " dimensions"]]:
-    """Points of the unit cube without end.
-
-    Args:
-        search: sobol, halton or random.
-        dimensions: of a point.
-        seed: of the scrambling, or of the numbers.
-    """
-    draw = _generator(search, dimensions, seed)
-    while True:
-        yield from draw(CHUNK)
-
-
-def _generator(search: str, dimensions: int, seed: int) -> Callable[[int], Float[np.ndarray, "count dimensions"]]:
-    if search == "random":
-        generator = np.random.default_rng(seed)
-        return lambda count: generator.random((count, dimensions))
-    from scipy.stats import qmc  # not above: it loads slowly
-
-    sequence = {"sobol": qmc.Sobol, "halton": qmc.Halton}[search]
-    return sequence(dimensions, scramble=True, rng=seed).random
 
 
 def grid(spaces: Mapping[str, Space], most: int) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """A small training problem for every family of ``models/``, with data made from random numbers.
 
-The studies train four families. The others are measured on these, which cost what real data of their shapes would:
+The study ``architectures`` trains four families. The others are measured on these, which cost what real data of their shapes would:
 the time of a step does not depend on what is in the arrays. All sequences of a case are of one length.
 """
 
@@ -38,12 +38,14 @@ def cases() -> dict[str, Case]:
     result = {
         "mlp64": _case(mlp.Config(width=64, depth=2), 32, _vectors(64)),
         "resnet20": _case(resnet.Config(), 32, _images(32)),
+        "lstm": _case(rnn.Config(width=128), 16, language),
         "gru": _case(rnn.Config(cell="gru", width=128), 16, language),
         "vanilla": _case(rnn.Config(cell="vanilla", width=128), 16, language),
         "bilstm": _case(rnn.Config(width=64, bidirectional=True), 32, sentiment),
         "tcn": _case(tcn.Config(), 16, language),
         "text_cnn": _case(text_cnn.Config(embedding=64, dropout_rate=0.0), 32, _sentiment(40)),
         "seq2seq": _case(seq2seq.Config(width=64), 16, pairs),
+        "decoder": _case(transformer.Config(width=64, depth=2, heads=4, feedforward=256), 16, language),
         "encoder": _case(transformer.Config(width=64, depth=2, heads=4, feedforward=256), 32, sentiment),
         "encoder_decoder": _case(
             encoder_decoder.Config(width=64, depth=2, heads=4, feedforward=256, dropout_rate=0.0), 16, pairs

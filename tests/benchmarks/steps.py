@@ -1,15 +1,15 @@
 """Time of one whole training step: Paribus against PyTorch, every family of models, on CPU.
 
     python -m tests.benchmarks.steps
-    python -m tests.benchmarks.steps --samples=3 --models=architectures/cnn,char_lm/lstm
+    python -m tests.benchmarks.steps --samples=3 --models=architectures/cnn,families/lstm
     python -m tests.benchmarks.steps --models=families
     python -m tests.benchmarks.steps --models=families/gru,families/resnet20
 
-    python -m tests.benchmarks.steps --models=architectures,char_lm,families --trials=8 --threads=2
+    python -m tests.benchmarks.steps --models=architectures,families --trials=8 --threads=2
 
-By default the models of two studies, ``architectures`` and ``char_lm``. ``--models`` chooses others: one model, or
+By default the models of the study ``architectures``. ``--models`` chooses others: one model, or
 all of a group. The group ``families`` (``tests/benchmarks/families.py``) has generated data and a model of every
-family and form that those studies leave out.
+family and form that the study leaves out.
 
 Run it from the root of the repository, on a machine that does nothing else. Linux only: threads are limited by
 pinning. It needs PyTorch (``pip install -e .[reference]``).
@@ -50,7 +50,7 @@ from train import data
 from train.config import Trial, replace
 from train.data.task import Task
 
-STUDIES = ("architectures", "char_lm")
+STUDIES = ("architectures",)
 
 PIN = "import os, sys; os.sched_setaffinity(0, map(int, sys.argv[1].split(','))); os.execv(sys.argv[2], sys.argv[2:])"
 """A program that runs another on some cores only, so that both sides' pools of threads have that size."""

@@ -93,7 +93,7 @@ def test_the_head_of_a_study_is_complete(name):
     assert set(about.time) == set(PRESETS)
     assert all((about.group, about.claim, about.source, *about.time.values()))
     assert about.claim.endswith(".")
-    module = plan._file(name)
+    module = plan.module(name)
     assert f"python -m experiments --experiment={name}" in module.__doc__
     assert "Expected:" in module.__doc__
 

@@ -110,16 +110,15 @@ def test_parts_of_a_batch_that_are_not_equal_are_refused(capsys, tmp_path):
 def test_a_model_that_cannot_treat_the_data_is_refused(capsys, tmp_path):
     arguments = ["--experiment=char_lm", "--preset=smoke", "--config.model.name=mlp", f"--workdir={tmp_path}"]
     message = refused(capsys, *arguments)
-    assert "arm 'lstm': model 'mlp' takes real inputs" in message
+    assert "arm 'nanogpt': model 'mlp' takes real inputs" in message
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("mode", [[], ["--dry_run"]])
 def test_data_whose_task_lacks_the_metric_of_the_study_are_refused(capsys, tmp_path, mode):
-    arguments = ["--experiment=char_lm", "--preset=smoke", "--config.data.name=digits", f"--workdir={tmp_path}"]
-    message = refused(capsys, *arguments, *mode)
-    assert "test_bits_per_character" in message
+    message = refused(capsys, *SMOKE, "--config.data.name=adding_problem", f"--workdir={tmp_path}", *mode)
     assert "test_accuracy" in message
+    assert "test_mse" in message
     assert list(tmp_path.iterdir()) == []
 
 

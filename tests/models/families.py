@@ -7,6 +7,7 @@ from models import (
     Shapes,
     cnn,
     encoder_decoder,
+    ltsf_linear,
     mlp,
     resnet,
     rnn,
@@ -21,11 +22,13 @@ BATCH = 6
 IMAGES = Shapes(inputs=(8, 8, 3), vocabulary=None, outputs=5, per_position=False)
 SENTENCES = Shapes(inputs=(7,), vocabulary=11, outputs=5, per_position=False)
 TEXT = Shapes(inputs=(7,), vocabulary=11, outputs=11, per_position=True, causal=True)
+SERIES = Shapes(inputs=(9, 3), vocabulary=None, outputs=12, per_position=False)
 TRANSLATION = Shapes(inputs=(7,), vocabulary=11, outputs=11, per_position=True, target=6)
 
 FAMILIES = {
     "cnn": (cnn.Config(channels=(8, 16), width=16, normalisation="batch", activation="tanh"), IMAGES),
     "encoder_decoder": (encoder_decoder.Config(width=32, depth=1, feedforward=64, dropout_rate=0.0), TRANSLATION),
+    "ltsf_linear": (ltsf_linear.Config(decomposition="moving_average", kernel_size=3), SERIES),
     "mlp": (mlp.Config(depth=2, width=32, normalisation="batch", activation="tanh"), IMAGES),
     "resnet": (resnet.Config(depth=8, width=8), IMAGES),
     "rnn": (rnn.Config(width=16, embedding=8, depth=2), TEXT),

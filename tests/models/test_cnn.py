@@ -111,10 +111,13 @@ def test_refuses_what_it_cannot_take(change, message):
 
 
 @pytest.mark.parametrize(
-    ("padding", "pooling", "smallest"), [("valid", "max", 20), ("valid", "none", 13), ("same", "max", 4)]
+    ("padding", "pooling", "stride", "smallest"),
+    [("valid", "max", 1, 20), ("valid", "none", 1, 13), ("same", "max", 1, 4), ("valid", "none", 3, 29)],
 )
-def test_the_smallest_image_leaves_one_pixel(padding, pooling, smallest):
-    config = cnn.Config(channels=(2, 2), convolutions=(2, 1), kernel_size=5, padding=padding, pooling=pooling)
+def test_the_smallest_image_leaves_one_pixel(padding, pooling, stride, smallest):
+    config = cnn.Config(
+        channels=(2, 2), convolutions=(2, 1), kernel_size=5, padding=padding, pooling=pooling, stride=stride
+    )
     shapes = Shapes(inputs=(smallest, smallest, 1), vocabulary=None, outputs=4, per_position=False)
     images = jax.ShapeDtypeStruct((1, *shapes.inputs), jnp.float32)
     params = jax.eval_shape(build(config, shapes).init, jax.random.key(0), images)["params"]
@@ -129,6 +132,8 @@ def test_the_smallest_image_leaves_one_pixel(padding, pooling, smallest):
         {"channels": ()},
         {"channels": (4, 0)},
         {"kernel_size": 0},
+        {"kernel_size": (3, 3, 3)},
+        {"pool_size": 1},
         {"width": -1},
         {"dropout_rate": 1.0},
         {"convolutions": (1, 2, 3)},
@@ -209,6 +214,10 @@ VARIANTS = {
         global_pooling=True,
     ),
     "unpooled": cnn.Config(channels=(3, 2), pooling="none", normalisation="layer", activation="gelu_tanh"),
+    "strided": cnn.Config(
+        channels=(3, 4), convolutions=(1, 2), kernel_size=(3, 2), stride=2, padding="valid", pooling="none"
+    ),
+    "overlapping": cnn.Config(channels=(3, 4), kernel_size=(5, 3), pool_size=3),
 }
 
 
@@ -240,20 +249,23 @@ def torch_network(torch, config, size, axes):
         return torch.nn.GroupNorm(config.norm_groups if config.normalisation == "group" else 1, channels)
 
     stages = config.convolutions if len(config.convolutions) > 1 else config.convolutions * len(config.channels)
-    for stage, (features, count) in enumerate(zip(config.channels, stages, strict=True)):
-        for _ in range(count):
-            bias = config.normalisation == "none"
-            padding = config.kernel_size // 2 if config.padding == "same" else 0
-            conv = getattr(torch.nn, f"Conv{axes}d")(before, features, 3, padding=padding, bias=bias)
+    sides = config.kernel_size if isinstance(config.kernel_size, tuple) else (config.kernel_size,) * len(stages)
+    for stage, (features, count, side) in enumerate(zip(config.channels, stages, sides, strict=True)):
+        for index in range(count):
+            bias, stride = config.normalisation == "none", 1 if index else config.stride
+            padding = side // 2 if config.padding == "same" else 0
+            conv = getattr(torch.nn, f"Conv{axes}d")(before, features, side, stride, padding=padding, bias=bias)
             network.add_module(f"conv_{number}", conv)
             if not bias:
                 network.add_module(f"norm_{number}", norm(features))
             add_activation(f"act_{number}")
             before, number = features, number + 1
-            size -= config.kernel_size - 1 if config.padding == "valid" else 0
+            size = (size + 2 * padding - side) // stride + 1
         if config.pooling != "none":
+            if config.pool_size > 2:  # after a rectifier a zero is as good as nothing
+                network.add_module(f"pad_{stage}", torch.nn.ZeroPad2d((0, 1, 0, 1)[: 2 * axes]))
             pool = {"max": "MaxPool", "average": "AvgPool"}[config.pooling]
-            network.add_module(f"pool_{stage}", getattr(torch.nn, f"{pool}{axes}d")(2))
+            network.add_module(f"pool_{stage}", getattr(torch.nn, f"{pool}{axes}d")(config.pool_size, 2))
             size //= 2
     if config.global_pooling:
         network.add_module("mean", getattr(torch.nn, f"AvgPool{axes}d")(size))

@@ -28,6 +28,7 @@ DOCUMENTED = {
         "decoder/block_0",
         names=["residual", "attention_weights", "cross_attention_weights", "feedforward_activations"],
     ),
+    "ltsf_linear": {"trend_forecast", "remainder_forecast"},
     "mlp": {"activations_0", "activations_1"},
     "resnet": {f"stage_{i}_block_0{name}" for i in range(3) for name in ("/residual", "_outputs")},
     "rnn": below("layer_0", "layer_1", names=GATES["lstm"]),

@@ -91,6 +91,9 @@ def test_refuses_what_it_cannot_take(change, word):
         {"dropout_rate": -0.1},
         {"normalisation": "instance"},
         {"norm_groups": 3, "normalisation": "group", "width": 8},
+        {"scaled_branches": True},
+        {"prenormalisation": True, "residual": True},
+        {"prenormalisation": True, "normalisation": "layer"},
     ],
 )
 def test_refuses_bad_fields(fields):
@@ -221,6 +224,46 @@ def test_normalised_residual_layers_match_torch(normalisation, x64):
         if normalisation == "batch" and name in norms:
             close(stats[name]["mean"], module.running_mean.numpy())
             close(stats[name]["var"], module.running_var.numpy())
+
+
+def test_prenormalised_and_scaled_branches_are_the_formula():
+    """``h + relu(W norm(h) + b) / sqrt(depth)``, and logits of the normalised sum, in NumPy."""
+    config = mlp.Config(
+        depth=3, width=16, normalisation="layer", residual=True, prenormalisation=True, scaled_branches=True
+    )
+    with jax.enable_x64(True):
+        model, variables, x = make.__wrapped__(config)
+        params = jax.tree.map(lambda leaf: draw(leaf.size, *leaf.shape), variables["params"])
+        outputs = logits(model, {"params": params}, x)
+    params = jax.tree.map(np.asarray, params)
+
+    def dense(name, h):
+        return h @ params[name]["kernel"] + params[name]["bias"]
+
+    def norm(name, h):
+        centred = h - h.mean(1, keepdims=True)
+        scaled = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5)
+        return scaled * params[name]["scale"] + params[name]["bias"]
+
+    h = np.maximum(dense("hidden_0", np.asarray(x).reshape(8, -1)), 0)
+    for i in (1, 2):
+        h = h + np.maximum(dense(f"hidden_{i}", norm(f"norm_{i}", h)), 0) / np.sqrt(3)
+    np.testing.assert_allclose(outputs, dense("logits", norm("norm_logits", h)), rtol=1e-9, atol=1e-9)
+    assert set(params) == {*(f"hidden_{i}" for i in range(3)), "norm_1", "norm_2", "norm_logits", "logits"}
+
+
+def test_dropout_of_the_inputs_drops_inputs():
+    """A linear map of ones in which every input has a weight of its own: what is dropped is known from the sum."""
+    model = build(mlp.Config(depth=0, input_dropout_rate=0.25), IMAGES)
+    kernel = np.zeros((60, 4), np.float32)
+    kernel[:15, 0] = kernel[15:30, 1] = kernel[30:45, 2] = kernel[45:, 3] = 2.0 ** np.arange(15)
+    params = {"params": {"logits": {"kernel": jnp.asarray(kernel), "bias": jnp.zeros(4)}}}
+    outputs = logits(model, params, jnp.ones((64, *IMAGES.inputs)), train=True, key=jax.random.key(3))
+    codes = np.rint(np.asarray(outputs, np.float64) * 0.75).astype(int)
+    kept = ((codes[..., None] >> np.arange(15)) & 1).mean()
+    assert abs(kept - 0.75) < 0.03
+    assert len(np.unique(codes[:, 0])) > 30
+    np.testing.assert_array_equal(logits(model, params, jnp.ones((1, *IMAGES.inputs)))[0], np.full(4, 2.0**15 - 1))
 
 
 @pytest.mark.slow

@@ -191,6 +191,21 @@ def test_parameter_counts_of_the_variants(variant, peephole):
     assert sum(leaf.size for leaf in jax.tree.leaves(params["layer_0"])) == expected
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_all_states_are_read_out_side_by_side(bidirectional):
+    """The states are those that the network records; the reading is an affine map of them, padding being zeros."""
+    config = rnn.Config(cell="gru", width=5, bidirectional=bidirectional, readout="all")
+    model, x = build(config, LABEL), _inputs(LABEL, 3)
+    variables, inputs = _random_variables(model, x), Padded(x, MASK)
+    outputs, seen = jax.jit(lambda v: model.inspect(v, inputs, hyperparameters={}))(variables)
+    names = ["layer_0/hidden", "layer_0_backward/hidden"][: 1 + bidirectional]
+    states = np.concatenate([np.asarray(seen[name]) for name in names], axis=-1)
+    assert not states[1, 1:].any()
+    assert states[1, 0].all()
+    kernel, bias = (np.asarray(variables["params"]["logits"][name]) for name in ("kernel", "bias"))
+    np.testing.assert_allclose(outputs, states.reshape(3, -1) @ kernel + bias, rtol=1e-5, atol=1e-6)
+
+
 def test_two_directions_double_the_layers():
     model, x = build(rnn.Config(width=5, depth=2, bidirectional=True), LABEL), _inputs(LABEL)
     params = jax.eval_shape(model.init, jax.random.key(0), x)["params"]

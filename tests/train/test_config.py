@@ -195,6 +195,12 @@ def test_tuples_are_numbers_separated_by_commas():
     assert parse_overrides(BASE, overrides)["model.channels"] == (8, 16, 32)
 
 
+@pytest.mark.parametrize(("text", "value"), [("5", 5), ("5,3", (5, 3)), ("(5, 3)", (5, 3))])
+def test_a_field_of_two_types_takes_the_one_that_is_spelled(text, value):
+    overrides = [("model.name", "cnn"), ("model.kernel_size", text)]
+    assert parse_overrides(BASE, overrides)["model.kernel_size"] == value
+
+
 @pytest.mark.parametrize(
     ("overrides", "needed"),
     [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import qmc
 
+from experiments.points import points
 from experiments.spaces import Choice, Integers, Uniform
 from experiments.study import Tuning
 from experiments.tuning import search
@@ -18,7 +19,7 @@ RATES = Uniform(1e-3, 10.0, log=True)
 def test_quasi_random_points_are_those_of_scipy(name, sequence, prepare):
     seed = search.seed_of("tuning", "tiny", "deep")
     expected = sequence(2, scramble=True, rng=seed).random(64)[:10]
-    found = np.array(list(itertools.islice(search.units(name, 2, seed), 10)))
+    found = np.array(list(itertools.islice(points(name, 2, seed), 10)))
     np.testing.assert_array_equal(found, expected)
     space = {"optimizer.learning_rate": RATES, "regularisation.l2": Uniform(0.0, 1.0)}
     prepared = prepare(Tuning(space=space, trials=10, search=name))
@@ -30,8 +31,8 @@ def test_quasi_random_points_are_those_of_scipy(name, sequence, prepare):
 
 def test_points_go_on_as_one_sequence():
     """Chunks join without a seam: each block of 128 Sobol points has one in each of 128 equal parts."""
-    points = np.array(list(itertools.islice(search.units("sobol", 1, 3), 128)))[:, 0]
-    assert sorted((points * 128).astype(int)) == list(range(128))
+    found = np.array(list(itertools.islice(points("sobol", 1, 3), 128)))[:, 0]
+    assert sorted((found * 128).astype(int)) == list(range(128))
 
 
 def test_a_grid_has_as_many_levels_as_its_budget_allows():
