@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.spaces import Space
 from experiments.statements import (
+    BatchTradeoff,
     Better,
     Claim,
     Equivalent,
@@ -19,6 +20,7 @@ from experiments.statements import (
     Metric,
     Monotone,
     Ratio,
+    SteadierOptimum,
     StepsToTarget,
     Within,
 )
@@ -31,6 +33,7 @@ __all__ = [
     "GROUPS",
     "PRESETS",
     "About",
+    "BatchTradeoff",
     "Better",
     "Claim",
     "Equivalent",
@@ -43,6 +46,7 @@ __all__ = [
     "Monotone",
     "Preset",
     "Ratio",
+    "SteadierOptimum",
     "StepsToTarget",
     "Study",
     "Tuning",
@@ -93,7 +97,8 @@ class Tuning:
         seeds: seeds of each tuning trial, none of which any result uses; the mean over them counts.
         search: how points are chosen.
         pruning: whether trials that look hopeless end early, and by which rule.
-        column: what is compared, a column of ``validation_...``; None for the study's curve.
+        column: what is compared, a column of ``validation_...``, or ``steps``, the fewest to ``training.target``;
+            None for the study's curve.
     """
 
     space: Mapping[str, Space]

@@ -27,6 +27,7 @@ from train import augmentation, devices, diagnostics, full_batch, packing
 from train.config import Trial, digest
 from train.data.division import divided
 from train.data.task import Arrays, Task
+from train.early_stopping import stops_early
 from train.feed import Chunk
 from train.lane import Evaluation, LaneFunctions, orders, stack
 from train.splits import Splits
@@ -203,17 +204,30 @@ class Population:
 
     @property
     def stops_early(self) -> bool:
-        """Whether some trial has patience set; evaluations are then to be told to :meth:`observe`."""
-        return "early_stopping_patience" in self.lanes.hyperparameters.get("regularisation", {})
+        """Whether some trial has patience or a target; evaluations are then to be told to :meth:`observe`."""
+        return stops_early(self.config, self.lanes.hyperparameters.get("regularisation", {}))
 
-    def observe(self, states: State, values: Sequence[float], step: int) -> State:
-        """The states after early stopping has been told each trial's value at ``step``. Donates ``states``."""
-        return self._observe(states, values, step)()
+    def observe(self, states: State, values: Sequence[float], step: int, reached: Sequence[bool] = ()) -> State:
+        """The states after early stopping has been told what the evaluation at ``step`` found. Donates ``states``.
 
-    def _observe(self, states: State, values: Sequence[float], step: int) -> Callable[[], State]:
-        padded = [*values, *[0.0] * (len(self.lanes.seed) - len(values))]
-        found = jax.device_put(np.asarray(padded, np.float32), self._split)
-        return self._program("observe", self._lane.observe, (states, self.lanes, found), (np.int32(step),), donate=True)
+        Args:
+            states: of all lanes.
+            values: of each trial, what its patience looks at.
+            step: of the training.
+            reached: of each trial, whether it is at its target; none given: none is.
+        """
+        return self._observe(states, values, step, reached)()
+
+    def _observe(
+        self, states: State, values: Sequence[float], step: int, reached: Sequence[bool] = ()
+    ) -> Callable[[], State]:
+        lanes = len(self.lanes.seed)
+        padded = [*values, *[0.0] * (lanes - len(values))]
+        ended = [*reached, *[False] * (lanes - len(reached))]
+        found = jax.device_put((np.asarray(padded, np.float32), np.asarray(ended, bool)), self._split)
+        return self._program(
+            "observe", self._lane.observe, (states, self.lanes, *found), (np.int32(step),), donate=True
+        )
 
     def conclude(self, states: State) -> State:
         """The states whose evaluations take what early stopping kept. Donates ``states``."""

@@ -7,6 +7,7 @@ from scipy import stats
 
 from experiments.claims import evaluate
 from experiments.study import (
+    BatchTradeoff,
     Better,
     Equivalent,
     Exponent,
@@ -15,6 +16,7 @@ from experiments.study import (
     Metric,
     Monotone,
     Ratio,
+    SteadierOptimum,
     StepsToTarget,
     Within,
 )
@@ -218,6 +220,60 @@ def test_an_arm_may_stand_beside_itself_on_another_curve(make_study, values, at_
     assert "ratio of the steps of a to train_loss=0 over those of a to validation_loss=0.1" in found.explanation
     with pytest.raises(BadInput, match="with itself"):
         StepsToTarget(arm="a", than="a", target=0.1, ratio_at_most=1.0, **text())
+
+
+def levels(*arms):
+    return tuple((arm, 10.0**number) for number, arm in enumerate(arms))
+
+
+def many(make_study, claim, columns, **facts):
+    """The verdict on a claim over arms of these metric values, each with six seeds."""
+    study = make_study(
+        baseline_name="base", arms={arm: {"x": arm} for arm in columns}, metric=LOSS, claims=(claim,), seeds=6
+    )
+    table = records({arm: np.full(6, value) + 1e-3 * np.arange(6) for arm, value in columns.items()})
+    return evaluate(study, table.assign(**facts))[0]
+
+
+def test_the_family_whose_best_level_moves_less(make_study):
+    columns = {
+        "s1": 3,
+        "s2": 1,
+        "s3": 2,
+        "t1": 3,
+        "t2": 1,
+        "t3": 2,
+        "m1": 1,
+        "m2": 2,
+        "m3": 3,
+        "n1": 3,
+        "n2": 2,
+        "n3": 1,
+    }
+    steady, moving = (
+        tuple(levels(*(f"{name}{number}" for number in (1, 2, 3))) for name in names) for names in ("st", "mn")
+    )
+    found = many(make_study, SteadierOptimum(steady=steady, moving=moving, **text()), columns)
+    assert (found.outcome, found.estimate) == ("supported", pytest.approx(2))
+    assert "from 10 to 10 where it is claimed to be steadier, and from 1 to 100" in found.explanation
+    found = many(make_study, SteadierOptimum(steady=moving, moving=steady, **text()), columns)
+    assert (found.outcome, found.estimate) == ("refuted", pytest.approx(-2))
+    with pytest.raises(BadInput, match="at least three different levels"):
+        SteadierOptimum(steady=(levels("a", "b"), levels("a", "b")), moving=moving, **text())
+
+
+@pytest.mark.parametrize(("noise", "outcome"), [(100.0, "supported"), (1.0, "refuted")])
+def test_the_critical_batch_beside_the_noise_scale(make_study, noise, outcome):
+    sizes = (("b1", 1.0), ("b2", 10.0), ("b3", 100.0), ("b4", 1000.0))
+    columns = {arm: 50 * (1 + 90 / size) for arm, size in sizes}
+    fit = many(make_study, BatchTradeoff(batches=sizes, low=0.9, **text()), columns)
+    assert fit.outcome == "supported"
+    assert fit.estimate == pytest.approx(1, abs=1e-3)
+    claim = BatchTradeoff(batches=sizes, noise_of="b3", low=0.1, high=10.0, **text())
+    found = many(make_study, claim, columns, noise_scale_variance=2 * noise, noise_scale_gradient=2.0)
+    assert (found.outcome, found.estimate) == (outcome, pytest.approx(90 / noise, rel=0.02))
+    unmeasured = many(make_study, claim, columns)
+    assert (unmeasured.outcome, unmeasured.n) == ("inconclusive", 0)
 
 
 def test_a_trial_that_failed_leaves_it_open_and_one_seed_says_nothing(make_study, values):
