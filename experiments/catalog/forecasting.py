@@ -30,7 +30,7 @@ def study(preset: Preset) -> Study:
     from train.schedules import cosine
 
     smoke, full = preset == "smoke", preset == "full"
-    steps = {"smoke": 20, "cpu": 1_000, "full": 2_560}[preset]
+    steps = {"smoke": 20, "cpu": 800, "full": 2_560}[preset]
     long, short = (48, 24) if smoke else (336, 96)
     data = electricity.Config(horizon=12, context=long) if smoke else ett.Config(context=long)
     encoder = transformer.Config(width=32, depth=2, heads=4, feedforward=64, dropout_rate=0.1, positions="sinusoidal")
@@ -63,7 +63,7 @@ def study(preset: Preset) -> Study:
         arms=arms,
         seeds=2 if smoke else 8,
         metric=Metric(column="test_mse", label="test MSE", curve="validation_mse", higher_is_better=False),
-        tuning=Tuning(space={"optimizer.learning_rate": Uniform(1e-4, 3e-2, log=True)}, trials=2 if smoke else 6),
+        tuning=Tuning(space={"optimizer.learning_rate": Uniform(1e-4, 3e-2, log=True)}, trials=2 if smoke else 5),
         claims=(
             *(
                 Better(
