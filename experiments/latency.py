@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import pandas as pd
 
 import models
-from experiments import tables
+from experiments import examples, tables
 from experiments.plan import Plan
 from models.base import BadInput
 from train import provenance
@@ -85,9 +84,7 @@ def read(plan: Plan, folder: Path) -> pd.DataFrame | None:
 def _call(config: Config, task: Task) -> Callable[[], Any]:
     """The compiled evaluation of one validation example; it has run once."""
     model = models.build(config.model, task.shapes, compute_dtype=config.training.compute_dtype)
-    batch = task.sampler.evaluation_batch(
-        jax.tree.map(jnp.asarray, dict(task.validation.arrays)), jnp.zeros(1, jnp.int32)
-    )
+    batch = examples.validation(task, [0])
     variables = jax.jit(model.init)(jax.random.key(0), batch.inputs)
 
     def evaluate(variables: Any, inputs: Any) -> Any:

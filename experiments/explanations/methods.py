@@ -1,6 +1,6 @@
 """The explanations themselves: each takes a subject and gives a figure, where model and data have one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -139,24 +139,33 @@ def filters(subject: Subject) -> Iterator[Explanation]:
     )
 
 
+_FIRST = {"mlp": ("hidden_0", "logits"), "transformer": ("project",), "ltsf_linear": ("linear", "trend")}
+"""The modules that see the inputs of these families; the first one that there is."""
+
+
 def _first_kernel(subject: Subject, shape: tuple[int, ...]) -> tuple[str, list[np.ndarray]] | None:
     """The name and the filters of the layer that sees the inputs; None where they are no picture."""
-    size = int(np.prod(shape))
-    side = getattr(subject.weights.config.model, "patch_size", 0)
-    for module, content in subject.params.items():
-        kernel = np.asarray(content["kernel"]) if isinstance(content, dict) and "kernel" in content else None
-        if kernel is None:
-            continue
-        channels = shape[-1]
-        if kernel.ndim == len(shape) + 1 >= 3 and kernel.shape[-2] == channels:  # a convolution
+    kernels = {
+        module: np.asarray(content["kernel"])
+        for module, content in subject.params.items()
+        if isinstance(content, Mapping) and "kernel" in content
+    }
+    for module, kernel in kernels.items():
+        if kernel.ndim == len(shape) + 1 >= 3 and kernel.shape[-2] == shape[-1]:  # a convolution of the inputs
             return module, [_merged(kernel[..., unit]) for unit in range(kernel.shape[-1])]
-        if kernel.ndim == 2 and kernel.shape[0] == size and len(shape) > 1:  # a dense layer of all inputs
-            return module, [_merged(kernel[:, unit].reshape(shape)) for unit in range(kernel.shape[1])]
-        if kernel.ndim == 2 and len(shape) == 3 and kernel.shape[0] == side * side * channels:  # patches
-            return module, [_merged(kernel[:, unit].reshape(side, side, channels)) for unit in range(kernel.shape[1])]
-        if kernel.ndim == 2 and len(shape) == 2 and kernel.shape[0] == shape[0]:  # a map over time
-            return module, [kernel]
-    return None
+    config = subject.weights.config.model
+    module = next((name for name in _FIRST.get(config.name, ()) if name in kernels), None)
+    if module is None or len(shape) < 2:
+        return None
+    kernel = kernels[module]
+    if config.name == "ltsf_linear":
+        return module, [kernel]
+    if config.name == "transformer":
+        side = getattr(config, "patch_size", 1)
+        shape = (side, side, shape[-1])
+    if kernel.shape[0] != np.prod(shape):  # the features of a sequence, which are no picture
+        return None
+    return module, [_merged(kernel[:, unit].reshape(shape)) for unit in range(kernel.shape[1])]
 
 
 def _merged(kernel: np.ndarray) -> np.ndarray:
@@ -201,7 +210,7 @@ def neighbours(subject: Subject) -> Iterator[Explanation]:
     table = np.asarray(content["embedding"], np.float64)
     spelled = [subject.task.spell[0](token) for token in range(len(table))]
     usable = [token for token, text in enumerate(spelled) if text.strip()]
-    asked = _asked(subject, usable)
+    asked = _asked(subject, frozenset(usable))
     unit = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
     likeness = unit[asked] @ unit[usable].T
     likeness[np.array(asked)[:, None] == np.array(usable)[None]] = -np.inf
@@ -225,14 +234,11 @@ def neighbours(subject: Subject) -> Iterator[Explanation]:
     )
 
 
-def _asked(subject: Subject, usable: list[int]) -> list[int]:
-    """Tokens that occur in the examples and tell most: the less frequent ones, which have a lower rank in a vocabulary.
-
-    Vocabularies of words are ordered by frequency, so high numbers are rare: those in the middle are taken.
-    """
+def _asked(subject: Subject, usable: frozenset[int]) -> list[int]:
+    """Tokens that occur in the examples, evenly spread over their numbers, which in vocabularies go by frequency."""
     tokens, mask = unpad(subject.batch.inputs)
     seen = np.unique(np.asarray(tokens) if mask is None else np.asarray(tokens)[np.asarray(mask)])
-    known = [int(token) for token in seen if int(token) in set(usable)]
+    known = [int(token) for token in seen if int(token) in usable]
     places = np.linspace(0, len(known) - 1, min(MOST_WORDS, len(known))).round().astype(int)
     return [known[place] for place in places]
 

@@ -4,10 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
+from experiments import examples
 from experiments.explanations.methods import METHODS
 from experiments.explanations.subject import Subject
 from experiments.explanations.views import Explanation, write
@@ -76,10 +73,8 @@ def of(trial: str, found: Weights, task: Task) -> tuple[Explanation, ...]:
         found: its weights.
         task: its data; examples come from the validation split.
     """
-    arrays = jax.tree.map(jnp.asarray, dict(task.validation.arrays))
-    size = task.sampler.evaluation_size(arrays)
+    size = task.sampler.evaluation_size(dict(task.validation.arrays))
     count = min(EXAMPLES, size)
-    places = np.array([place * size // count for place in range(count)], np.int32)
-    batch = jax.jit(task.sampler.evaluation_batch)(arrays, jnp.asarray(places))
+    batch = examples.validation(task, [place * size // count for place in range(count)])
     subject = Subject(trial=trial, weights=found, task=task, batch=batch)
     return tuple(each for method in METHODS for each in method(subject))
