@@ -39,7 +39,7 @@ def _attention(subject: Subject, name: str, weights: np.ndarray) -> Iterator[Pan
         return
     heads = weights[0] if weights.ndim == 4 else weights[:1]
     crossing = "cross" in name or (weights.ndim == 3 and subject.is_pair)
-    title = name.removesuffix("/attention_weights").removesuffix("attention_weights").replace("_weights", "") or name
+    title = name.removesuffix("attention_weights").rstrip("/_") or "attention"
     looking = 1 if subject.is_pair and (crossing or name.startswith("decoder")) else 0
     looked_at = 0 if crossing else looking
     for number, matrix in enumerate(heads[:MOST_HEADS]):

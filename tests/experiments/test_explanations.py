@@ -151,7 +151,7 @@ def test_gradients_of_words_are_those_of_the_table(subject_of, name, config):
             transformer.Config(width=8, depth=2, heads=2, feedforward=8, scan_layers=True),
             {"attention", "saliency", "neighbours"},
         ),
-        ("pairs", seq2seq.Config(width=8, embedding=4), {"attention"}),
+        ("pairs", seq2seq.Config(width=8, embedding=4), {"attention", "gates"}),
         (
             "pairs",
             encoder_decoder.Config(width=8, depth=1, heads=2, feedforward=8),
