@@ -5,6 +5,7 @@ timed is the compiled evaluation of one example whose input and output lie on th
 are changes nothing of the time.
 """
 
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ ROUNDS = 12
 """Measurements of each arm."""
 
 SECONDS = 0.02
-"""Each measurement goes on for about so long, and at least one call."""
+"""Each measurement, the median of some calls, goes on for about so long, and at least three calls."""
 
 _COLUMNS = ("id", "arm", "config_hash", "round", "milliseconds")
 
@@ -43,7 +44,7 @@ def measure(plan: Plan, tasks: Mapping[Config, Task], folder: Path) -> None:
     known = {row["config_hash"] for row in table.rows()}
     left = {arm: config for arm, config in plan.configs.items() if digest(config) not in known}
     calls = {arm: _call(config, tasks[config]) for arm, config in left.items()}
-    counts = {arm: max(1, int(SECONDS / _seconds(call, 1))) for arm, call in calls.items()}
+    counts = {arm: max(3, int(SECONDS / _seconds(call, 3))) for arm, call in calls.items()}
     rows: list[dict[str, Any]] = []
     for number in range(ROUNDS):
         for arm, call in calls.items():
@@ -96,8 +97,10 @@ def _call(config: Config, task: Task) -> Callable[[], Any]:
 
 
 def _seconds(call: Callable[[], Any], count: int) -> float:
-    """Seconds of one of ``count`` calls, one after another."""
-    start = time.perf_counter()
+    """Seconds of a call: the median of ``count``, one after another, so that a moment's hindrance counts little."""
+    found = []
     for _ in range(count):
+        start = time.perf_counter()
         jax.block_until_ready(call())
-    return (time.perf_counter() - start) / count
+        found.append(time.perf_counter() - start)
+    return statistics.median(found)

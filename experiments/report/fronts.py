@@ -5,7 +5,7 @@ import math
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from experiments.report.drawing import HEIGHT, WIDTH, Look, bars, blank, looks, metric_axis, say
 from experiments.report.rows import Row
@@ -68,7 +68,9 @@ def _panel(axes: Axes, summary: Summary, rows: list[Row], name: str, styles: dic
     known = costs[costs > 0]
     axes.set_xlim(known.min() / 1.5, known.max() * 1.5)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if known.max() < 30 * known.min() else (1,)))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    # Parts of a second have prefixes of their own, which would be read as others.
+    plain = name in ("train_seconds", "latency")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}") if plain else EngFormatter(sep=""))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(_COSTS[name])
 
