@@ -145,6 +145,7 @@ def language_modelling(
         test=Test(splits["test"]),
         facts=facts(files, sizes=sizes, splits=splits) | dict(notes or {}),
         show=lambda batch: tokeniser.decode(np.asarray(batch.inputs)),
+        spell=(lambda token: tokeniser.decode(np.array([token], np.int32)),),
     )
 
 

@@ -133,6 +133,7 @@ def classification(
             **(extra or {}),
         },
         show=lambda batch: _shown(batch, vocabulary, classes),
+        spell=(lambda token: vocabulary.decode([token]),),
         initial=initial,
         classes=tuple(classes),
     )
