@@ -26,7 +26,7 @@ def cifar10_shaped(config) -> Task:
 
 
 def _images(config, shape: tuple[int, ...]) -> Task:
-    size = max(256, config.train_examples)
+    size = max(256, config.train_examples or 0)
     pixels = np.random.default_rng(0).integers(0, 256, (size, *shape), np.uint8)
     split = images.Labelled(pixels, (np.arange(size) % 10).astype(np.uint8))
     return images.classification(config.name, (), train=split, validation=split, test=split, classes=10, options=config)
