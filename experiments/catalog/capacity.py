@@ -4,7 +4,7 @@
 
 Perceptrons 40-h-h-10 on 4,000 signals of MNIST-1D, of which 15% are labelled at random, and two of another depth.
 
-Expected: TODO
+Expected: to be measured. The published test errors are those of ``PUBLISHED``, with their peak at 47 to 61 units.
 """
 
 from experiments.study import About, Better, Metric, Preset, Study, Within
@@ -34,7 +34,7 @@ def study(preset: Preset) -> Study:
     from train.optimizers import momentum
     from train.schedules import constant
 
-    steps, widths = (20, (16, 47, 61, 300)) if preset == "smoke" else (500 * EPOCH, WIDTHS)
+    steps, widths = (20, (16, 47, 300)) if preset == "smoke" else (500 * EPOCH, WIDTHS)
     baseline = Config(
         data=mnist1d.Config(
             samples=5_000 if preset == "smoke" else 20_000,
@@ -65,6 +65,13 @@ def study(preset: Preset) -> Study:
         arm="300, right labels",
         than="47, right labels",
     )
+    fitted = Within(
+        statement="The training error reaches 0 where the peak is: at 61 units it is under 1%",
+        source=SOURCE,
+        metric=training,
+        arm="61",
+        low=0.99,
+    )
     return Study(
         name="capacity",
         preset=preset,
@@ -91,14 +98,7 @@ def study(preset: Preset) -> Study:
                 )
                 for width in (16, 300)
             ),
-            *(() if preset == "smoke" else (right,)),
-            Within(
-                statement="The training error reaches 0 where the peak is: at 61 units it is under 1%",
-                source=SOURCE,
-                metric=training,
-                arm="61",
-                low=0.99,
-            ),
+            *(() if preset == "smoke" else (right, fitted)),
         ),
         notes=(
             "The learning rate is the notebook's for every width, since one rate for all is what was published.",

@@ -4,7 +4,7 @@
 
 Networks on digits with and without dropout, for several sizes of the training split.
 
-Expected: TODO
+Expected: to be measured. The paper found no gain on 100 and 500 digits, and one on 5,000 that shrinks with more.
 """
 
 from experiments.spaces import Choice

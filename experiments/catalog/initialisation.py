@@ -6,7 +6,7 @@ Rectified perceptrons of 30 and of 5 layers begin from kernels of variance 2 / i
 outputs) (Glorot), which halves the signal's variance at each layer. Beside them, a perceptron 8 times as wide takes
 the learning rate that is best for the narrow one, in the ordinary parametrisation and in muP.
 
-Expected: TODO
+Expected: to be measured. He et al. found that 30 layers do not begin to train from Glorot's kernels.
 """
 
 from experiments.spaces import Choice

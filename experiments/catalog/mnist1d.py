@@ -5,7 +5,8 @@
 A linear model, a residual perceptron, a convolutional network and a recurrent one read signals of 40 points. The
 control shuffles the points of every signal by one fixed permutation: it takes away neighbourhood and nothing else.
 
-Expected: TODO
+Expected: to be measured. The authors found test accuracies of 94 (CNN), 91 (GRU), 68 (perceptron) and 32% (linear), and
+56, 57, 68 and 32% with the points shuffled.
 """
 
 from experiments.spaces import Choice

@@ -5,7 +5,7 @@
 The presets smoke and cpu are a proxy: perceptrons of width 64 on MNIST-1D, plain, with layer normalisation, and
 residual with the normalisation before each layer. The preset full is the paper's own setting on CIFAR-10.
 
-Expected: TODO
+Expected: to be measured. The paper found plain networks of 56 layers worse than of 20 in training and test error.
 """
 
 from typing import Any

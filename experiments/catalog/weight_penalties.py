@@ -5,7 +5,7 @@
 Linear regression on 200 features of which 10 matter, from 150 examples: fewer than least squares needs, more than the
 lasso does (105). The preset full compares penalties, max-norm and dropout on MNIST.
 
-Expected: TODO
+Expected: to be measured. The true weights have an error of 0.25, predictions of 0 one of 10.25.
 """
 
 from experiments.spaces import Uniform
