@@ -56,11 +56,11 @@ def study(preset: Preset) -> Study:
         ),
         regularisation=Regularisation(clip_norm=1.0),
     )
-    variants = {"NFG": VARIANTS["NFG"], "CIFG": VARIANTS["CIFG"]} if preset == "smoke" else VARIANTS
+    variants = {"NFG": VARIANTS["NFG"]} if preset == "smoke" else VARIANTS
     arms = {name: {"model.variant": variant} for name, variant in variants.items()}
     if preset != "smoke":
         arms["NP"] = {"model.peephole": False}
-    greff = "Greff et al. 2015, section 5.2"
+    greff = "Greff et al. 2015, section 5"
     needed = {"NFG": "the forget gate", "NOAF": "the output activation"}
     spared = {"CIFG": "Coupling input and forget gate", "NP": "Leaving out the peepholes"}
     return Study(

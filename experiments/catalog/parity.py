@@ -46,7 +46,9 @@ def study(preset: Preset) -> Study:
     attention = transformer.Config(
         width=64 if full else 32, depth=5 if full else 2, heads=8 if full else 4, feedforward=256 if full else 128
     )
-    arms = {"lstm": {"model.cell": "lstm"}, "transformer": {"model": attention}}
+    arms = {"transformer": {"model": attention}}
+    if preset != "smoke":
+        arms["lstm"] = {"model.cell": "lstm"}
     if full:
         arms["transformer, rotary"] = {"model": attention, "model.positions": "rotary"}
     source = "Delétang et al. 2023, table 2"
@@ -72,6 +74,7 @@ def study(preset: Preset) -> Study:
             *(
                 Within(statement=f"{words} at least 99% right at unseen lengths", source=source, arm=arm, low=0.99)
                 for arm, words in (("tanh", "The tanh network is"), ("lstm", "The LSTM is"))
+                if arm in ("tanh", *arms)
             ),
             Within(
                 statement="The Transformer is at most 60% right at unseen lengths",
@@ -80,9 +83,9 @@ def study(preset: Preset) -> Study:
                 high=0.6,
             ),
             Better(
-                statement="The LSTM is more accurate at unseen lengths than the Transformer",
+                statement="The tanh network is more accurate at unseen lengths than the Transformer, by 30 points",
                 source=source,
-                arm="lstm",
+                arm="tanh",
                 than="transformer",
                 margin=0.3,
             ),

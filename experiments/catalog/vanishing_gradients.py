@@ -110,7 +110,7 @@ def study(preset: Preset) -> Study:
             *(
                 Better(
                     statement=f"The gradient of the arm {name} fades more slowly than that of the tanh network",
-                    source="Hochreiter and Schmidhuber 1997, section 3; Pascanu et al. 2013, section 3.1",
+                    source="Hochreiter and Schmidhuber 1997; Cho et al. 2014",
                     arm=name,
                     than="tanh trained" if name.endswith("trained") else "tanh",
                 )
