@@ -5,7 +5,9 @@
 At each step a number and a marker; to be named at the end is the sum of the two marked numbers, of which one stands in
 each half. Who always answers 1 has a squared error of 1/6.
 
-Expected: to be measured.
+Expected: about 6 minutes on 2 CPU cores, estimated. The evidence run is still to be made. In a trial of one seed, at
+T = 200, the GRU had an error under 0.01 after 450 steps, the LSTM after 800; the tanh network stayed at 0.17 for 2,000
+steps at each of three rates.
 """
 
 from experiments.spaces import Choice
