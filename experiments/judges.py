@@ -11,16 +11,23 @@ import numpy as np
 
 from experiments import formatting, statistics
 from experiments.statements import (
+    BatchTradeoff,
     Claim,
     Equivalent,
     Exponent,
     Interaction,
+    LessSensitive,
+    Levels,
     Metric,
     Monotone,
+    Ratio,
+    SteadierOptimum,
     StepsToTarget,
     Within,
 )
-from experiments.statistics import Estimate, Spread
+from experiments.statistics import Estimate, Interval, Spread
+from experiments.statistics.batches import fit_tradeoff
+from experiments.statistics.optima import Condition, Move, steadiness
 from experiments.statistics.reaching import Arrivals, steps_ratio, steps_to_target
 from experiments.statistics.scaling import check_held_out, fit_power_law
 from experiments.verdicts import Evidence, Outcome, Verdict, where
@@ -104,6 +111,26 @@ def _equivalent(claim: Equivalent, evidence: Evidence) -> Verdict:
     )
 
 
+def _ratio(claim: Ratio, evidence: Evidence) -> Verdict:
+    table, metric = evidence.table(claim), evidence.metric(claim)
+    quantity = f"ratio of {metric.label}, {claim.arm} over {claim.than}"
+    pairs = table.to_numpy(np.float64)
+    if (pairs <= 0).any():
+        return _unknown(claim, quantity, f"Ratios need positive numbers, and some {metric.label} is not.")
+    logarithms = statistics.paired_difference(*np.log(pairs.T))
+    low, high = (math.exp(end) for end in logarithms.interval)
+    ratio = dataclasses.replace(logarithms, mean=math.exp(logarithms.mean), interval=statistics.Interval(low, high))
+    return _verdict(
+        claim,
+        evidence,
+        where(ratio.interval, 0.0, claim.at_most),
+        quantity,
+        ratio,
+        f"Over {formatting.count(ratio.n, 'seed')}, the {quantity}, is {ratio.mean:.3g} (95% interval [{low:.3g}, "
+        f"{high:.3g}]). Claimed: at most {claim.at_most:g}.",
+    )
+
+
 def _within(claim: Within, evidence: Evidence) -> Verdict:
     metric = evidence.metric(claim)
     spread = statistics.spread(evidence.table(claim)[claim.arm].to_numpy())
@@ -143,6 +170,34 @@ def _interaction(claim: Interaction, evidence: Evidence) -> Verdict:
         _measured(f"{quantity}, {formula},", spread, metric, signed=True),
         f"Together {claim.sign} than the sum of both means {'above' if rises else 'below'} 0.",
     )
+
+
+def _less_sensitive(claim: LessSensitive, evidence: Evidence) -> Verdict:
+    metric, ran = evidence.metric(claim), evidence.trials
+    seeds = sorted(set.intersection(*(set(ran.loc[ran["arm"] == arm, "seed"]) for arm in claim.arms)))
+    table = evidence.table(claim).reindex(seeds)
+    steady, other = (_sensitivity(table[list(arms)].to_numpy(np.float64), claim.worst, metric) for arms in claim.groups)
+    spread = statistics.spread(steady - claim.ratio_at_most * other)
+    means = [formatting.metric_number(statistics.spread(each).mean, metric) for each in (steady, other)]
+    quantity = f"sensitivity of {claim.group[0]} and its group minus {claim.ratio_at_most:g} times that of the other"
+    return _verdict(
+        claim,
+        evidence,
+        where(spread.interval, -math.inf, 0.0),
+        quantity,
+        spread,
+        _measured(quantity, spread, metric, signed=True),
+        f"Mean sensitivities: {means[0]} and {means[1]}.",
+        censored=True,
+    )
+
+
+def _sensitivity(values: np.ndarray, worst: float, metric: Metric) -> np.ndarray:
+    """What the arms (columns) lose on average against the best of them, for each seed (rows); NaN where all failed."""
+    sign = -1.0 if metric.higher_is_better else 1.0
+    loss = np.minimum(np.where(np.isfinite(values), sign * values, np.inf), sign * worst)
+    lost = np.mean(loss, axis=1) - np.min(loss, axis=1)
+    return np.where(np.isfinite(values).any(axis=1), lost, np.nan)
 
 
 def _monotone(claim: Monotone, evidence: Evidence) -> Verdict:
@@ -249,6 +304,79 @@ def _arrivals(arm: str, seeds: list[int], metric: Metric, target: float, evidenc
     return steps_to_target(steps, values, target, higher_is_better=metric.higher_is_better)
 
 
+def _steadier_optimum(claim: SteadierOptimum, evidence: Evidence) -> Verdict:
+    table, metric = evidence.table(claim).dropna(), evidence.metric(claim)
+    quantity = "difference of the moves of the best level, in decades"
+    if table.empty:
+        return _unknown(claim, quantity, "No seed finished in all arms.")
+    sign = -1.0 if metric.higher_is_better else 1.0
+
+    def move(family: tuple[Levels, Levels]) -> Move:
+        return Move(
+            *(
+                Condition(
+                    np.array([level for _, level in levels], np.float64),
+                    sign * table[[arm for arm, _ in levels]].to_numpy(np.float64),
+                )
+                for levels in family
+            )
+        )
+
+    def best(family: tuple[Levels, Levels]) -> str:
+        found = [each.levels[each.values.mean(axis=0).argmin()] for each in move(family)]
+        return f"from {found[0]:.3g} to {found[1]:.3g}"
+
+    moved = steadiness(move(claim.steady), move(claim.moving))
+    low, high = moved.interval
+    return _verdict(
+        claim,
+        evidence,
+        where(moved.interval, *_side(positive=True)),
+        quantity,
+        _estimated(moved, len(table)),
+        f"Over {formatting.count(len(table), 'seed')}, the best level moves {best(claim.steady)} where it is claimed "
+        f"to be steadier, and {best(claim.moving)} in the other family: {moved.value:.3g} decades more (95% interval "
+        f"[{low:.3g}, {high:.3g}]).",
+    )
+
+
+def _batch_tradeoff(claim: BatchTradeoff, evidence: Evidence) -> Verdict:
+    table, metric = evidence.table(claim), evidence.metric(claim)
+    steps = table[[arm for arm, _ in claim.batches]].dropna().to_numpy(np.float64)
+    quantity = "R^2 of the law of steps and examples"
+    if claim.noise_of is not None:
+        quantity = f"ratio of the critical batch to the gradient noise scale of {claim.noise_of}"
+    try:
+        fitted = fit_tradeoff(np.array([size for _, size in claim.batches], np.float64), steps)
+    except ValueError as error:
+        return _unknown(claim, quantity, f"The law cannot be fitted: {error}.")
+    found = fitted.r_squared
+    critical, (least, most) = fitted.critical_batch
+    sentences = [
+        f"Over {formatting.count(len(steps), 'seed')} of each of {len(claim.batches)} batch sizes, the critical batch "
+        f"by {metric.label} is {critical:.3g} (95% interval [{least:.3g}, {most:.3g}])"
+    ]
+    if claim.noise_of is not None:
+        trials = evidence.trials[evidence.trials["arm"] == claim.noise_of]
+        columns = [f"noise_scale_{part}" for part in ("variance", "gradient")]
+        if not set(columns) <= set(trials):
+            return _unknown(claim, quantity, f"No trial of {claim.noise_of} has its noise scale measured.")
+        # The ratio of the means: a mean of ratios is biased.
+        noise = float(trials[columns[0]].mean() / trials[columns[1]].mean())
+        found = Estimate(critical / noise, Interval(least / noise, most / noise))
+        sentences.append(f" and the noise scale {noise:.3g}")
+    low, high = found.interval
+    return _verdict(
+        claim,
+        evidence,
+        where(found.interval, claim.low, claim.high),
+        quantity,
+        _estimated(found, len(steps)),
+        f"{''.join(sentences)}; the {quantity} is {found.value:.3g} (95% interval [{low:.3g}, {high:.3g}]).",
+        f"Claimed: from {claim.low:g} to {claim.high:g}.",
+    )
+
+
 def _estimated(estimate: Estimate, seeds: int) -> Spread:
     """An estimate that is no mean, in the form in which verdicts take one."""
     return dataclasses.replace(statistics.spread(np.zeros(0)), n=seeds, mean=estimate.value, interval=estimate.interval)
@@ -273,10 +401,14 @@ def _side(positive: bool) -> tuple[float, float]:
 
 
 _JUDGES: Mapping[type, Callable[..., Verdict]] = {
+    BatchTradeoff: _batch_tradeoff,
     Equivalent: _equivalent,
     Exponent: _exponent,
     Interaction: _interaction,
+    LessSensitive: _less_sensitive,
     Monotone: _monotone,
+    Ratio: _ratio,
+    SteadierOptimum: _steadier_optimum,
     StepsToTarget: _steps_to_target,
     Within: _within,
 }

@@ -27,6 +27,7 @@ from train import augmentation, devices, diagnostics, full_batch, packing
 from train.config import Trial, digest
 from train.data.division import divided
 from train.data.task import Arrays, Task
+from train.early_stopping import stops_early
 from train.feed import Chunk
 from train.lane import Evaluation, LaneFunctions, orders, stack
 from train.splits import Splits
@@ -35,6 +36,8 @@ from train.step import State, make_step
 logger = logging.getLogger("paribus")
 
 AXIS = "lanes"
+COMPILER_OPTIONS: dict[str, Any] = {}
+"""XLA's, for the programs of every population."""
 
 
 class Population:
@@ -183,30 +186,48 @@ class Population:
     def diagnose(self, states: State, step: int) -> dict[str, Any]:
         """What the diagnostics find of every lane before ``step``; see :meth:`diagnosed`."""
         step = min(step, self.config.training.steps - 1)
-        return self._diagnose(states, self.splits.training(step), step)()
+        wanted = self.config.diagnostics
+        found = self._diagnose(states, self.splits.training(step), step)() if wanted.of_a_step else {}
+        if wanted.training_split:
+            found |= diagnostics.named_sums(self.evaluate(states, "train", self.task.train.arrays))
+        return found
 
     def _diagnose(self, states: State, source: Arrays | Chunk, step: int) -> Callable[[], dict[str, Any]]:
         return self._program("diagnose", self._lane.diagnose, (states, self.lanes), (source, np.int32(step)))
 
     def diagnosed(self, found: dict[str, Any], lane: int, step: int) -> dict[str, float]:
         """The columns of one lane, of what :meth:`diagnose` found at ``step``."""
-        own = {name: np.asarray(value[lane]) for name, value in found.items()}
+        whole, own = diagnostics.separated({name: np.asarray(value[lane]) for name, value in found.items()})
         size, at_end = self._lane.batch_size, step == self.config.training.steps
-        return diagnostics.finish(own, config=self.config, batch_size=size, at_end=at_end)
+        result = diagnostics.finish(own, config=self.config, batch_size=size, at_end=at_end)
+        return result | (diagnostics.of_training(self.task.objective.finish(whole)) if whole else {})
 
     @property
     def stops_early(self) -> bool:
-        """Whether some trial has patience set; evaluations are then to be told to :meth:`observe`."""
-        return "early_stopping_patience" in self.lanes.hyperparameters.get("regularisation", {})
+        """Whether some trial has patience or a target; evaluations are then to be told to :meth:`observe`."""
+        return stops_early(self.config, self.lanes.hyperparameters.get("regularisation", {}))
 
-    def observe(self, states: State, values: Sequence[float], step: int) -> State:
-        """The states after early stopping has been told each trial's value at ``step``. Donates ``states``."""
-        return self._observe(states, values, step)()
+    def observe(self, states: State, values: Sequence[float], step: int, reached: Sequence[bool] = ()) -> State:
+        """The states after early stopping has been told what the evaluation at ``step`` found. Donates ``states``.
 
-    def _observe(self, states: State, values: Sequence[float], step: int) -> Callable[[], State]:
-        padded = [*values, *[0.0] * (len(self.lanes.seed) - len(values))]
-        found = jax.device_put(np.asarray(padded, np.float32), self._split)
-        return self._program("observe", self._lane.observe, (states, self.lanes, found), (np.int32(step),), donate=True)
+        Args:
+            states: of all lanes.
+            values: of each trial, what its patience looks at.
+            step: of the training.
+            reached: of each trial, whether it is at its target; none given: none is.
+        """
+        return self._observe(states, values, step, reached)()
+
+    def _observe(
+        self, states: State, values: Sequence[float], step: int, reached: Sequence[bool] = ()
+    ) -> Callable[[], State]:
+        lanes = len(self.lanes.seed)
+        padded = [*values, *[0.0] * (lanes - len(values))]
+        ended = [*reached, *[False] * (lanes - len(reached))]
+        found = jax.device_put((np.asarray(padded, np.float32), np.asarray(ended, bool)), self._split)
+        return self._program(
+            "observe", self._lane.observe, (states, self.lanes, *found), (np.int32(step),), donate=True
+        )
 
     def conclude(self, states: State) -> State:
         """The states whose evaluations take what early stopping kept. Donates ``states``."""
@@ -284,18 +305,15 @@ class Population:
         start, before = time.perf_counter(), self.compile_seconds
         if not self.config.execution.input_workers:  # processes would outlive a population that is never run
             self.splits.has_input(0)  # which begins to read
-        states = self._states_shape()
+        states, wanted, whole = self._states_shape(), self.config.diagnostics, self.task.train.arrays
         calls = (
             self._init,
             lambda: self._advance(states, self.splits.training_shape(), 0, 0),
             lambda: self._prepare_evaluation(states, "validation", self.task.validation.arrays),
             lambda: self._prepare_final_evaluation(states),
             *self._early_stopping(states),
-            *(
-                [lambda: self._diagnose(states, self.splits.training_shape(), 0)]
-                if self.config.diagnostics.is_on
-                else []
-            ),
+            *([lambda: self._diagnose(states, self.splits.training_shape(), 0)] if wanted.of_a_step else []),
+            *([lambda: self._prepare_evaluation(states, "train", whole)] if wanted.training_split else []),
         )
         with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
             for program in [pool.submit(call) for call in calls]:
@@ -355,7 +373,7 @@ class Population:
         if name not in self._programs:
             start = time.perf_counter()
             program = jax.jit((over or self._over_lanes)(function), donate_argnums=(0,) if donate else ())
-            self._programs[name] = program.lower(first, rest, shared).compile(dict(options or {}))
+            self._programs[name] = program.lower(first, rest, shared).compile({**COMPILER_OPTIONS, **(options or {})})
             self.compile_seconds += time.perf_counter() - start
             logger.debug("%s: compiled %s in %.1f s", self.id, name, time.perf_counter() - start)
         program = self._programs[name]

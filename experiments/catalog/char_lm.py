@@ -24,7 +24,7 @@ PUBLISHED = {"smoke": (1.88, 0.06), "cpu": (1.88, 0.06), "full": (1.4697, 0.03)}
 
 
 def study(preset: Preset) -> Study:
-    """nanoGPT (baseline), LSTM and GRU with parameter counts within 3% of it."""
+    """The model of nanoGPT (baseline), LSTM and GRU with parameter counts within 3% of it."""
     from models import rnn, transformer
     from train.config import Config, Regularisation, Training
     from train.data import sotu, tinyshakespeare
