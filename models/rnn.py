@@ -38,7 +38,7 @@ class Config(Configuration):
         forget_bias: initial bias of the LSTM's forget gate (Jozefowicz et al. 2015, section 2.2). With
             coupled gates the input gate's begins at its negative, so that the forget gate begins at
             the same value. Greff et al. 2015 have none (0).
-        chrono_range: T_max of the chrono initialisation of an LSTM (Tallec and Ollivier 2018, equation 16): the bias of
+        chrono_range: T_max of the chrono initialisation of an LSTM (Tallec and Ollivier 2018): the bias of
             its forget gate begins at log u with u from U(1, T_max - 1), unit by unit, in place of ``forget_bias``, that
             of its input gate at the negative of it. Its cells then forget over 1 to T_max steps. 0 is off.
         variant: the LSTM with one part changed (Greff et al. 2015, "LSTM: A Search Space Odyssey",

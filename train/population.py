@@ -402,9 +402,10 @@ class Population:
     def _over_lanes(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def on_device(first: Any, rest: tuple, shared: tuple) -> Any:
             lanes = (first, *rest)
-            # Batched factorisations (orthogonal kernels) deadlock in jaxlib's CPU thread pool, so lanes
-            # are initialised one after another. A decoding ends when its own rows have ended.
-            if self.strategy == "vectorised" and function not in (self._lane.init, self._lane.decode):
+            # Batched factorisations (orthogonal kernels, singular values) deadlock in jaxlib's CPU thread pool, so
+            # lanes are initialised and diagnosed one after another. A decoding ends when its own rows have ended.
+            alone = (self._lane.init, self._lane.decode, self._lane.diagnose)
+            if self.strategy == "vectorised" and function not in alone:
                 return jax.vmap(lambda lane: function(*lane, *shared))(lanes)
             return jax.lax.map(lambda lane: function(*lane, *shared), lanes)
 

@@ -5,7 +5,9 @@
 At each step a number and a marker; to be named at the end is the sum of the two marked numbers, of which one stands in
 each half. Who always answers 1 has a squared error of 1/6.
 
-Expected: to be measured.
+Expected: about 6 minutes on 2 CPU cores, estimated. The evidence run is still to be made. In a trial of one seed, at
+T = 200, the GRU had an error under 0.01 after 450 steps, the LSTM after 800; the tanh network stayed at 0.17 for 2,000
+steps at each of three rates.
 """
 
 from experiments.spaces import Choice
@@ -46,7 +48,9 @@ def study(preset: Preset) -> Study:
         training=Training(steps=steps, batch_size=50, evaluate_every=max(1, steps // 40)),
         regularisation=Regularisation(clip_norm=1.0),
     )
-    arms = {"lstm": {"model.cell": "lstm"}, "tanh": {"model.cell": "vanilla"}}
+    arms = {"tanh": {"model.cell": "vanilla"}}
+    if preset != "smoke":
+        arms["lstm"] = {"model.cell": "lstm"}
     if full:
         arms["lstm without bias"] = {"model.cell": "lstm", "model.forget_bias": 0.0}
         arms["tcn"] = {"model": tcn.Config(width=24, depth=8, kernel_size=7)}
@@ -67,21 +71,25 @@ def study(preset: Preset) -> Study:
             Within(statement="The GRU solves it: its error is under 0.01", source=bai, arm="gru", high=SOLVED),
             Within(statement="The tanh network's error stays over 0.1", source=bai, arm="tanh", low=0.1),
             Better(statement="The GRU's error is less than the tanh network's", source=bai, arm="gru", than="tanh"),
-            StepsToTarget(
-                statement="The GRU solves it in no more steps than the LSTM",
-                source=bai,
-                arm="gru",
-                than="lstm",
-                target=SOLVED,
-                ratio_at_most=1.0,
-            ),
-            StepsToTarget(
-                statement="The LSTM solves it in fewer steps than the tanh network",
-                source="Hochreiter and Schmidhuber 1997, section 5.4",
-                arm="lstm",
-                than="tanh",
-                target=SOLVED,
-                ratio_at_most=1.0,
+            *(
+                StepsToTarget(
+                    statement=f"The {arm.upper()} solves it in {words}",
+                    source=source,
+                    arm=arm,
+                    than=than,
+                    target=SOLVED,
+                    ratio_at_most=1.0,
+                )
+                for arm, than, words, source in (
+                    ("gru", "lstm", "no more steps than the LSTM", bai),
+                    (
+                        "lstm",
+                        "tanh",
+                        "fewer steps than the tanh network",
+                        "Hochreiter and Schmidhuber 1997, section 5.4",
+                    ),
+                )
+                if "lstm" in arms
             ),
         ),
         notes=(

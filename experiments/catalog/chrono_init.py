@@ -6,7 +6,7 @@ An LSTM that forgets half of its cell at every step has to learn to remember bef
 initialisation draws the bias of the forget gate as log U(1, T_max - 1), so that the cells begin with memories of 1 to
 T_max steps. Compared with it is the usual bias of 1, on the adding problem.
 
-Expected: to be measured.
+Expected: about 4 minutes on 2 CPU cores, estimated. The evidence run is still to be made.
 """
 
 from experiments.spaces import Choice
@@ -16,7 +16,7 @@ ABOUT = About(
     group="Recurrent networks and their limits",
     claim="With chrono initialisation an LSTM learns long dependencies in a fraction of the steps.",
     source="Tallec and Ollivier 2018, Can recurrent neural networks warp time?, section 3",
-    time={"smoke": "15 s", "cpu": "about 6 min on 2 cores", "full": "about 2 h on one GPU"},
+    time={"smoke": "15 s", "cpu": "about 4 min on 2 cores", "full": "about 2 h on one GPU"},
 )
 
 PUBLISHED_SPEEDUP = 7
@@ -49,38 +49,34 @@ def study(preset: Preset) -> Study:
     )
     source = "Tallec and Ollivier 2018, section 3"
     names = {length: (f"bias 1, T={length}", f"chrono, T={length}") for length in (short, long)}
+    arms: dict = {names[long][1]: {"model.chrono_range": long}}
+    if preset != "smoke":
+        arms[names[short][0]] = {"data.length": short}
+        arms[names[short][1]] = {"data.length": short, "model.chrono_range": short}
     return Study(
         name="chrono_init",
         preset=preset,
         about=ABOUT,
         baseline_name=names[long][0],
         baseline=baseline,
-        arms={
-            names[long][1]: {"model.chrono_range": long},
-            names[short][0]: {"data.length": short},
-            names[short][1]: {"data.length": short, "model.chrono_range": short},
-        },
+        arms=arms,
         seeds=2 if preset == "smoke" else 8,
         metric=Metric(column="test_mse", label="test squared error", curve="validation_mse", higher_is_better=False),
         tuning=None
         if preset == "smoke"
         else Tuning(space={"optimizer.learning_rate": Choice(RATES)}, search="grid", trials=len(RATES)),
         claims=(
-            StepsToTarget(
-                statement=f"At T = {long} chrono initialisation needs at most half of the steps",
-                source=source,
-                arm=names[long][1],
-                than=names[long][0],
-                target=SOLVED,
-                ratio_at_most=0.5,
-            ),
-            StepsToTarget(
-                statement=f"At T = {short} chrono initialisation needs no more steps",
-                source=source,
-                arm=names[short][1],
-                than=names[short][0],
-                target=SOLVED,
-                ratio_at_most=1.0,
+            *(
+                StepsToTarget(
+                    statement=f"At T = {length} chrono initialisation needs at most {share} of the steps",
+                    source=source,
+                    arm=names[length][1],
+                    than=names[length][0],
+                    target=SOLVED,
+                    ratio_at_most=ratio,
+                )
+                for length, share, ratio in ((long, "half", 0.5), (short, "all", 1.0))
+                if names[length][1] in arms
             ),
             Better(
                 statement=f"At T = {long} the error after all steps is less with chrono initialisation",

@@ -4,7 +4,8 @@
 
 Who remembers nothing, and knows when to answer, has a cross-entropy of 10 ln 8 / (T + 20) a position.
 
-Expected: to be measured.
+Expected: about 6 minutes on 2 CPU cores, estimated. The evidence run is still to be made. In a trial of one seed the
+Transformer's loss at T = 200 was 0.0004 after 600 steps, where one without memory has 0.0945.
 """
 
 import math
@@ -17,7 +18,7 @@ ABOUT = About(
     claim="Over hundreds of steps LSTM and GRU stay at what a network without memory reaches; attention and dilated "
     "convolutions remember.",
     source="Arjovsky, Shah and Bengio 2016, section 5.1; Bai et al. 2018, table 1",
-    time={"smoke": "15 s", "cpu": "about 8 min on 2 cores", "full": "about 2 h on one GPU"},
+    time={"smoke": "15 s", "cpu": "about 6 min on 2 cores", "full": "about 2 h on one GPU"},
 )
 
 PUBLISHED = {"lstm": 0.0204, "gru": 0.0197, "tanh": 0.0202, "tcn": 3.5e-5}
@@ -58,7 +59,9 @@ def study(preset: Preset) -> Study:
     attention = transformer.Config(
         width=64 if full else 32, depth=2, heads=4 if full else 2, feedforward=256 if full else 64
     )
-    arms = {"gru": {"model.cell": "gru"}, "transformer": {"model": attention}}
+    arms = {"transformer": {"model": attention}}
+    if preset != "smoke":
+        arms["gru"] = {"model.cell": "gru"}
     if full:
         arms["tcn"] = {"model": tcn.Config(width=10, depth=9, kernel_size=8)}
     bound, bai = memoryless(delay), "Bai et al. 2018, table 1"
@@ -84,6 +87,7 @@ def study(preset: Preset) -> Study:
                     high=1.1 * bound,
                 )
                 for arm in ("lstm", "gru")
+                if arm in ("lstm", *arms)
             ),
             Within(
                 statement="The loss of the Transformer is under a tenth of that without memory",

@@ -5,7 +5,8 @@
 Named at every position is the parity of the bits so far. Trained are strings of 1 to 40 bits; tested are only positions
 beyond the 40th of longer strings, which no network has seen.
 
-Expected: to be measured.
+Expected: about 4 minutes on 2 CPU cores, estimated. The evidence run is still to be made. In a trial of one seed the
+tanh network and the LSTM were right at every unseen position after 600 steps.
 """
 
 from experiments.spaces import Choice
@@ -15,7 +16,7 @@ ABOUT = About(
     group="Transformers",
     claim="Recurrent networks learn parity for strings of any length, and Transformers do not beyond the trained ones.",
     source="Delétang et al. 2023, Neural networks and the Chomsky hierarchy, table 2; Hahn 2020",
-    time={"smoke": "15 s", "cpu": "about 6 min on 2 cores", "full": "about 1 h on one GPU"},
+    time={"smoke": "15 s", "cpu": "about 4 min on 2 cores", "full": "about 1 h on one GPU"},
 )
 
 PUBLISHED = {"rnn": 1.0, "lstm": 1.0, "transformer": 0.52}
@@ -46,7 +47,9 @@ def study(preset: Preset) -> Study:
     attention = transformer.Config(
         width=64 if full else 32, depth=5 if full else 2, heads=8 if full else 4, feedforward=256 if full else 128
     )
-    arms = {"lstm": {"model.cell": "lstm"}, "transformer": {"model": attention}}
+    arms = {"transformer": {"model": attention}}
+    if preset != "smoke":
+        arms["lstm"] = {"model.cell": "lstm"}
     if full:
         arms["transformer, rotary"] = {"model": attention, "model.positions": "rotary"}
     source = "Delétang et al. 2023, table 2"
@@ -72,6 +75,7 @@ def study(preset: Preset) -> Study:
             *(
                 Within(statement=f"{words} at least 99% right at unseen lengths", source=source, arm=arm, low=0.99)
                 for arm, words in (("tanh", "The tanh network is"), ("lstm", "The LSTM is"))
+                if arm in ("tanh", *arms)
             ),
             Within(
                 statement="The Transformer is at most 60% right at unseen lengths",
@@ -80,9 +84,9 @@ def study(preset: Preset) -> Study:
                 high=0.6,
             ),
             Better(
-                statement="The LSTM is more accurate at unseen lengths than the Transformer",
+                statement="The tanh network is more accurate at unseen lengths than the Transformer, by 30 points",
                 source=source,
-                arm="lstm",
+                arm="tanh",
                 than="transformer",
                 margin=0.3,
             ),

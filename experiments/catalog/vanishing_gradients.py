@@ -5,7 +5,10 @@
 Measured is the norm of dh_T/dh_t against the lag T - t, for a tanh network, GRU and LSTM as they begin, and after
 training on the adding problem. For the tanh network sigma_max(W)^(T - t) bounds it.
 
-Expected: to be measured.
+Expected: about 5 minutes on 2 CPU cores, estimated. The evidence run is still to be made. In a trial of two seeds the
+norm changed, untrained, by these powers of ten per step of lag: tanh -0.03, GRU -0.13, LSTM -0.02, LSTM without bias
+-0.13. An orthogonal tanh network begins with a longer reach than a GRU, whose gates begin half open: the claim that
+gated networks fade more slowly is expected to fail for the untrained GRU.
 """
 
 from experiments.spaces import Choice
@@ -16,7 +19,7 @@ ABOUT = About(
     claim="The gradient from state to state of a tanh network never exceeds the lag's power of the largest singular "
     "value of its recurrent weights; that of gated networks fades more slowly.",
     source="Pascanu, Mikolov and Bengio 2013, On the difficulty of training recurrent neural networks, section 2.1",
-    time={"smoke": "15 s", "cpu": "about 4 min on 2 cores", "full": "about 1 h on one GPU"},
+    time={"smoke": "15 s", "cpu": "about 5 min on 2 cores", "full": "about 1 h on one GPU"},
 )
 
 RATE = Metric(
@@ -72,7 +75,7 @@ def study(preset: Preset) -> Study:
         "training.evaluate_every": max(1, steps // 4),
     }
     if preset == "smoke":
-        del cells["tanh, small"], cells["lstm without bias"]
+        cells = {name: cells[name] for name in ("tanh", "gru")}
     trained = [name for name in ("tanh", "gru", "lstm") if preset != "smoke" or name == "tanh"]
     arms = {name: delta for name, delta in cells.items() if name != "tanh"}
     arms |= {f"{name} trained": {**cells[name], **learning} for name in trained}
@@ -110,7 +113,7 @@ def study(preset: Preset) -> Study:
             *(
                 Better(
                     statement=f"The gradient of the arm {name} fades more slowly than that of the tanh network",
-                    source="Hochreiter and Schmidhuber 1997, section 3; Pascanu et al. 2013, section 3.1",
+                    source="Hochreiter and Schmidhuber 1997; Cho et al. 2014",
                     arm=name,
                     than="tanh trained" if name.endswith("trained") else "tanh",
                 )

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from experiments import statistics
 from experiments.report.drawing import blank, looks, say
@@ -54,6 +55,7 @@ def state_gradients(summary: Summary) -> Figure:
         say(axes, "no trial finished")
         return figure
     axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda lag, _: f"{lag:g}"))
     axes.set_xlabel("lag $T - t$ (steps)")
     axes.set_ylabel(r"$\log_{10}$ of the norm of $dh_T/dh_t$")
     figure.set_figheight(figure.get_figheight() + 0.13 * ((len(axes.get_legend_handles_labels()[1]) + 2) // 3))
