@@ -2,7 +2,10 @@
 
     python -m experiments --experiment=associative_recall
 
-Expected: not yet run at this preset.
+Expected: not yet run at this preset. In a trial with one head and learned positions, width 32, a vocabulary of 128 and
+2,000 steps at a rate of 3e-3 (two seeds, untuned), attention answered 28% with 4 pairs and 15% with 8, and a GRU 12%
+with 8: both only guessed among the values shown. The present sizes, ALiBi and two heads were chosen after that; the
+claims were not changed. Should attention stay there when tuned, more steps come first.
 
 A sequence begins with pairs of key and value; later each key comes again, and its value must be named. Attention looks
 the pair up. A recurrent network has to carry all pairs in its state, so that twice the pairs need more width.
@@ -39,8 +42,8 @@ def study(preset: Preset) -> Study:
     steps = {"smoke": 10, "cpu": 2000, "full": 100_000}[preset]
     narrow, wide = WIDTHS[preset]
     easy, hard = TASKS[preset]
-    vocabulary = {"smoke": 32, "cpu": 128, "full": 8192}[preset]
-    attention = transformer.Config(width=narrow, depth=2, heads=1, feedforward=0)
+    vocabulary = {"smoke": 32, "cpu": 64, "full": 8192}[preset]
+    attention = transformer.Config(width=narrow, depth=2, heads=2, feedforward=0, positions="alibi")
     baseline = Config(
         data=associative_recall.Config(
             train_examples=100_000 if full else None,
@@ -50,7 +53,7 @@ def study(preset: Preset) -> Study:
             pairs=easy[1],
         ),
         model=attention,
-        optimizer=adamw.Config(learning_rate=3e-3, weight_decay=0.1),
+        optimizer=adamw.Config(learning_rate=1e-2, weight_decay=0.1),
         schedule=cosine.Config(warmup_steps=steps // 10, final_fraction=0.0),
         training=Training(steps=steps, batch_size=8 if preset == "smoke" else 64, evaluate_every=max(1, steps // 20)),
     )
@@ -119,6 +122,7 @@ def study(preset: Preset) -> Study:
         factors=("data.pairs", "model.width"),
         notes=(
             "The presets smoke and cpu draw new examples in every step and have a smaller vocabulary.",
+            "The order of tokens comes from ALiBi; the paper adds learned positions.",
             "The paper tries widths from 64 to 512 and three more sequence mixers; here are attention and GRU.",
         ),
     )
