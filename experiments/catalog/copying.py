@@ -86,8 +86,8 @@ def study(preset: Preset) -> Study:
                 ratio_at_most=1 / 3,
             ),
             StepsToTarget(
-                statement=f"For strings of {second} letters the LSTM needs {second / first:g} times the examples that it "
-                f"needs for {first}, or more",
+                statement=f"For strings of {second} letters the LSTM needs {second / first:g} times the examples, or "
+                f"more, that it needs for {first}",
                 source=source,
                 arm=f"lstm {first}",
                 than=f"lstm {second}",

@@ -59,6 +59,8 @@ def study(preset: Preset) -> Study:
         "qk norm": {"model.qk_norm": True},
         "both": {"model.qk_norm": True, "regularisation.z_loss": Z_LOSS},
     }
+    if preset == "smoke":
+        del changes["qk norm"]
     arms = {
         f"{name} {rate:g}": {"optimizer.learning_rate": rate, **change}
         for name, change in changes.items()
@@ -68,14 +70,18 @@ def study(preset: Preset) -> Study:
     del arms[first]
     claims = tuple(
         LessSensitive(
-            statement=f"{what} at least halve the sensitivity to the learning rate",
+            statement=f"{what} halve the sensitivity to the learning rate, or do better",
             source="Wortsman et al. 2023, figure 1 and section 3.1",
             group=tuple(f"{name} {rate:g}" for rate in rates),
             than=tuple(f"plain {rate:g}" for rate in rates),
             worst=math.log(CHARACTERS[preset]),
             ratio_at_most=0.5,
         )
-        for name, what in (("both", "Normalised queries and keys with the z-loss"), ("qk norm", "They alone"))
+        for name, what in (
+            ("both", "Normalised queries and keys with the z-loss"),
+            ("qk norm", "Normalised queries and keys alone"),
+        )
+        if name in changes
     )
     return Study(
         name="lr_sensitivity",

@@ -75,11 +75,12 @@ def test_context_use_matches_what_is_not_embedding(costs):
 
 
 def test_attention_that_recalls_has_no_perceptron(costs):
-    width, depth, length, vocabulary = 64, 2, 32, 64
+    config = plan.load("associative_recall", "cpu").baseline
+    width, depth, vocabulary = config.model.width, config.model.depth, config.data.vocabulary
+    block = 4 * width**2 + 4 * width + 2 * width  # four kernels with their biases, and one norm
     found = costs("associative_recall", "cpu")["attention on 4 pairs"].parameters
-    block = 4 * width**2 + 4 * width + 2 * width  # one norm
-    positions = length * width if plan.load("associative_recall", "cpu").baseline.model.positions == "learned" else 0
-    assert found == 2 * vocabulary * width + positions + depth * block + 2 * width
+    assert config.model.positions == "alibi"  # which has no parameters
+    assert found == 2 * vocabulary * width + depth * block + 2 * width
 
 
 def test_attention_has_one_chain_at_every_length_and_a_gru_a_growing_one(costs):
