@@ -103,7 +103,7 @@ def study(preset: Preset) -> Study:
             "The preset cpu trains on 6,000 pairs of at most 20 tokens, with the 2,000 most frequent words of both "
             "languages: every unknown word costs BLEU, in all arms alike.",
             "BLEU is sacrebleu's, of lower-cased text; the tutorial's is of its own tokens.",
-            "At the preset full the GRU has 704 units where the tutorial's has 512: its output layer is smaller, and so "
+            "At the preset full the GRU has 704 units for the tutorial's 512: its output layer is smaller, and so "
             "both have about 20 million parameters.",
             "The preset smoke spells numbers, by exact matches, which is no part of the claims.",
         ),
