@@ -4,6 +4,8 @@
 
 The recordings (16 MB) are to be placed by hand; --data=free_spoken_digits says where. All speakers are in all splits,
 as published; one arm has speakers in its test split whom it has never heard.
+
+Expected: no evidence yet.
 """
 
 from experiments.spaces import Uniform

@@ -3,6 +3,8 @@
     python -m experiments --experiment=translation --data_dir=DIR
 
 Asked is BLEU on Multi30k's test sentences of 2016, greedily decoded, in lower case.
+
+Expected: no evidence yet; at the preset cpu BLEU far below the published, since a fifth of the pairs train.
 """
 
 from experiments.spaces import Uniform
@@ -39,7 +41,7 @@ def study(preset: Preset) -> Study:
         transformer = encoder_decoder.Config(width=8, depth=1, heads=2, feedforward=8)
     if full:
         data = multi30k.Config(lower_case=True, shared_vocabulary=False)
-        gru = seq2seq.Config(width=512, embedding=256, dropout_rate=0.5)
+        gru = seq2seq.Config(width=704, embedding=256, dropout_rate=0.5)
         transformer = encoder_decoder.Config(
             width=256,
             depth=3,
@@ -101,6 +103,8 @@ def study(preset: Preset) -> Study:
             "The preset cpu trains on 6,000 pairs of at most 20 tokens, with the 2,000 most frequent words of both "
             "languages: every unknown word costs BLEU, in all arms alike.",
             "BLEU is sacrebleu's, of lower-cased text; the tutorial's is of its own tokens.",
+            "At the preset full the GRU has 704 units for the tutorial's 512: its output layer is smaller, and so "
+            "both have about 20 million parameters.",
             "The preset smoke spells numbers, by exact matches, which is no part of the claims.",
         ),
     )

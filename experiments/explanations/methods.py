@@ -7,7 +7,6 @@ import numpy as np
 from experiments.explanations.gradients import integrated_gradients, saliency
 from experiments.explanations.subject import Subject
 from experiments.explanations.views import Explanation, Panel
-from models.inputs import unpad
 
 MOST_HEADS, MOST_BLOCKS, MOST_FILTERS, MOST_UNITS, MOST_WORDS = 4, 3, 24, 24, 14
 NEIGHBOURS = 5
@@ -97,7 +96,7 @@ def _attributed(subject: Subject, example: int, what: str, raw: np.ndarray, whol
             kind="bars", title=f"integrated gradients ({what})", values=sums, columns=words[first:], signed=True
         )
         return
-    values, _ = unpad(subject.batch.inputs)
+    values, _ = subject.side(0)
     shown = np.asarray(values[example])
     kind = "picture" if shown.ndim == 3 or (shown.ndim == 2 and shown.shape[1] > 1) else "lines"
     flat = shown.ndim == 2 and kind == "picture"
@@ -189,6 +188,7 @@ def gates(subject: Subject) -> Iterator[Explanation]:
                 values=shown[order][:, -LONGEST:],
                 columns=subject.words(0)[-LONGEST:],
                 signed=not gate.endswith("_gate"),
+                limits=(0.0, 1.0) if gate.endswith("_gate") else (),
             )
         )
     if panels:
@@ -209,7 +209,7 @@ def neighbours(subject: Subject) -> Iterator[Explanation]:
         return
     table = np.asarray(content["embedding"], np.float64)
     spelled = [subject.task.spell[0](token) for token in range(len(table))]
-    usable = [token for token, text in enumerate(spelled) if text.strip()]
+    usable = [token for token, text in enumerate(spelled) if text.strip() not in ("", "\N{REPLACEMENT CHARACTER}")]
     asked = _asked(subject, frozenset(usable))
     unit = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
     likeness = unit[asked] @ unit[usable].T
@@ -236,7 +236,7 @@ def neighbours(subject: Subject) -> Iterator[Explanation]:
 
 def _asked(subject: Subject, usable: frozenset[int]) -> list[int]:
     """Tokens that occur in the examples, evenly spread over their numbers, which in vocabularies go by frequency."""
-    tokens, mask = unpad(subject.batch.inputs)
+    tokens, mask = subject.side(0)
     seen = np.unique(np.asarray(tokens) if mask is None else np.asarray(tokens)[np.asarray(mask)])
     known = [int(token) for token in seen if int(token) in usable]
     places = np.linspace(0, len(known) - 1, min(MOST_WORDS, len(known))).round().astype(int)

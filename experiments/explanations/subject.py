@@ -78,18 +78,20 @@ class Subject:
         outputs, found = inspect(self.weights.variables, self.batch.inputs)
         return outputs, {name: np.asarray(value) for name, value in found.items()}
 
+    def side(self, side: int) -> tuple[Array, Array | None]:
+        """The inputs and which of their positions are real (None: all); side 1 is the target of a pair."""
+        return unpad(self.batch.inputs[side] if isinstance(self.batch.inputs, Pair) else self.batch.inputs)
+
     def length(self, example: int, *, side: int = 0) -> int:
-        """Real positions of an example; side 1 is the target of a pair."""
-        inputs = self.batch.inputs[side] if isinstance(self.batch.inputs, Pair) else self.batch.inputs
-        values, mask = unpad(inputs)
+        """Real positions of an example."""
+        values, mask = self.side(side)
         return int(values.shape[1] if mask is None else mask[example].sum())
 
     def words(self, example: int, *, side: int = 0) -> tuple[str, ...]:
         """The tokens of an example as a person reads them; none for data without tokens."""
         if not self.has_tokens:
             return ()
-        inputs = self.batch.inputs[side] if isinstance(self.batch.inputs, Pair) else self.batch.inputs
-        values, _ = unpad(inputs)
+        values, _ = self.side(side)
         spell = self.task.spell[min(side, len(self.task.spell) - 1)] if self.task.spell else str
         return tuple(visible(spell(int(token))) for token in values[example, : self.length(example, side=side)])
 
@@ -100,7 +102,7 @@ class Subject:
         outputs, _ = self.model().apply(
             self.weights.variables, self.batch.inputs, train=False, rngs={}, hyperparameters={}
         )
-        values, mask = unpad(self.batch.inputs)
+        values, mask = self.side(0)
         choice, what = self._choice(outputs)
         if not self.has_tokens:
             model = self.model()

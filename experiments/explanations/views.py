@@ -28,6 +28,7 @@ class Panel:
         rows: names of the rows, or none.
         columns: names of the columns, or none.
         signed: whether zero is in the middle of the colours.
+        limits: values of the first and the last colour; none for those of the values.
     """
 
     kind: Kind
@@ -36,6 +37,7 @@ class Panel:
     rows: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     signed: bool = False
+    limits: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,5 +95,5 @@ def read(folder: Path, trials: Collection[str]) -> tuple[Explanation, ...]:
 
 
 def _panel(entry: dict[str, Any]) -> Panel:
-    lists = {name: tuple(entry.pop(name)) for name in ("rows", "columns")}
+    lists = {name: tuple(entry.pop(name)) for name in ("rows", "columns", "limits")}
     return Panel(values=np.array(entry.pop("values"), np.float64), **lists, **entry)

@@ -54,7 +54,9 @@ def _height(panel: Panel, columns: int) -> float:
 
 
 def _limits(panel: Panel) -> dict[str, float]:
-    """Colours with zero in their middle, where the sign matters."""
+    """Values of the first and the last colour; zero is in the middle where the sign matters."""
+    if panel.limits:
+        return dict(zip(("vmin", "vmax"), panel.limits, strict=True))
     largest = float(np.abs(panel.values).max()) or 1.0
     return {"vmin": -largest, "vmax": largest} if panel.signed else {}
 
