@@ -278,6 +278,108 @@ class Interaction(Claim):
         return self.neither, self.first, self.second, self.both
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LessSensitive(Claim):
+    """Over a range of some field one group of arms loses less to a badly chosen value than another group.
+
+    The sensitivity of a group is the mean over its arms of what each loses against the best of them, no value
+    counting as worse than ``worst`` (Wortsman et al. 2023, section 2.2, over learning rates); a trial that diverged
+    counts as ``worst``. The contrast ``sensitivity(group) - ratio_at_most x sensitivity(than)`` is taken seed by seed.
+    Supported when its whole 95% interval lies at or below zero, refuted when it lies wholly above.
+
+    Attributes:
+        group: the arms that are claimed to be the steadier, one for each value.
+        than: the arms they are compared with, for the same values.
+        worst: the metric before training, or of guessing.
+        ratio_at_most: the one sensitivity over the other.
+    """
+
+    group: tuple[str, ...]
+    than: tuple[str, ...]
+    worst: float
+    ratio_at_most: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Two groups of as many arms, and none in both."""
+        if len(self.group) != len(self.than) or len({*self.group, *self.than}) < 2 * max(2, len(self.group)):
+            raise BadInput(f"LessSensitive: group={self.group} and than={self.than} must be as many different arms")
+        _check_positive("LessSensitive", "ratio_at_most", self.ratio_at_most)
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The two groups."""
+        return self.group, self.than
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms of both groups."""
+        return *self.group, *self.than
+
+
+Levels = tuple[tuple[str, float], ...]
+"""Arms and the level of a factor that each has."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SteadierOptimum(Claim):
+    """The best level of a factor moves less from one condition to another in one family of arms than in another.
+
+    Supported when the whole 95% bootstrap interval of the difference of the two moves, in decades, lies above zero.
+
+    Attributes:
+        steady: for each of the two conditions, the arms of the family that is claimed to be steadier, and their levels.
+        moving: the same of the other family.
+    """
+
+    steady: tuple[Levels, Levels]
+    moving: tuple[Levels, Levels]
+
+    def __post_init__(self) -> None:
+        """A best level needs three to choose from, and a decade levels above zero."""
+        for levels in (*self.steady, *self.moving):
+            if len({level for _, level in levels}) < 3 or any(level <= 0 for _, level in levels):
+                raise BadInput("SteadierOptimum: each condition must give at least three different levels above zero")
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """All arms of both families."""
+        return tuple(arm for levels in (*self.steady, *self.moving) for arm, _ in levels)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchTradeoff(Claim):
+    """Steps to a target trade against examples as ``(S / S_min - 1) (E / E_min - 1) = 1`` over batch sizes.
+
+    The metric is the number of steps. Without ``noise_of`` the claim is on R^2 of that law; with it, on the ratio of
+    the critical batch E_min / S_min to the gradient noise scale. Supported when the whole 95% bootstrap interval lies
+    in the band, refuted when wholly outside.
+
+    Attributes:
+        batches: each arm's batch size.
+        noise_of: the arm in whose trials ``diagnostics.noise_scale`` was measured; None for a claim on the fit.
+        low: lower end of the band.
+        high: upper end.
+    """
+
+    batches: Levels
+    noise_of: str | None = None
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __post_init__(self) -> None:
+        """A fit needs three sizes, and a band an end."""
+        if len({size for _, size in self.batches}) < 3 or any(size <= 0 for _, size in self.batches):
+            raise BadInput("BatchTradeoff: batches must give at least three arms of different sizes above zero")
+        if not self.low < self.high:
+            raise BadInput(f"BatchTradeoff: low={self.low} must be less than high={self.high}")
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that are fitted, and the one whose noise is measured."""
+        fitted = tuple(arm for arm, _ in self.batches)
+        return fitted if self.noise_of is None or self.noise_of in fitted else (*fitted, self.noise_of)
+
+
 def _check_positive(claim: str, name: str, value: float) -> None:
     if not (math.isfinite(value) and value > 0):
         raise BadInput(f"{claim}: {name}={value} must be a number above zero")

@@ -5,19 +5,22 @@ free of jax, so that listing is quick) and ``study(preset) -> Study``.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.spaces import Space
 from experiments.statements import (
+    BatchTradeoff,
     Better,
     Claim,
     Equivalent,
     Exponent,
     Interaction,
+    LessSensitive,
     Metric,
     Monotone,
     Ratio,
+    SteadierOptimum,
     StepsToTarget,
     Within,
 )
@@ -25,22 +28,26 @@ from models.base import BadInput
 
 if TYPE_CHECKING:
     from train.config import Config
+    from train.data.task import Task
 
 __all__ = [
     "GROUPS",
     "PRESETS",
     "About",
+    "BatchTradeoff",
     "Better",
     "Claim",
     "Equivalent",
     "Exponent",
     "Interaction",
+    "LessSensitive",
     "Matched",
     "Matching",
     "Metric",
     "Monotone",
     "Preset",
     "Ratio",
+    "SteadierOptimum",
     "StepsToTarget",
     "Study",
     "Tuning",
@@ -91,7 +98,8 @@ class Tuning:
         seeds: seeds of each tuning trial, none of which any result uses; the mean over them counts.
         search: how points are chosen.
         pruning: whether trials that look hopeless end early, and by which rule.
-        column: what is compared, a column of ``validation_...``; None for the study's curve.
+        column: what is compared, a column of ``validation_...``, or ``steps``, the fewest to ``training.target``;
+            None for the study's curve.
     """
 
     space: Mapping[str, Space]
@@ -167,6 +175,10 @@ class Study:
         equivalence_margin: two arms whose metrics differ by less than this count as equal, in the metric's
             own units; None where nothing is said.
         figure: name of the report's figure that says most; it is published beside the table.
+        adapt: what makes arms and metric from the data, for a study that takes any: ``(study, task) -> study``. None
+            where they stand in the file.
+        recommends: whether the report recommends an arm, by the metric and by what each costs; how long each takes
+            for one example is then measured, too (see ``experiments.latency``).
     """
 
     name: str
@@ -187,6 +199,8 @@ class Study:
     again: str | None = None
     sources: tuple[str, ...] = ()
     figure: str = "metric_by_parameters"
+    adapt: "Callable[[Study, Task], Study] | None" = None
+    recommends: bool = False
 
     def __post_init__(self) -> None:
         """Check that names refer to arms that exist and that there is something to run."""

@@ -121,9 +121,9 @@ class LaneFunctions:
             batch = sampler.gather(source, jnp.zeros(self.batch_size, jnp.int32))
         return self.step.init(lane.seed, lane.hyperparameters, batch, initial)
 
-    def observe(self, state: State, lane: Lanes, value: Any, step: Any) -> State:
+    def observe(self, state: State, lane: Lanes, value: Any, reached: Any, step: Any) -> State:
         """The state after early stopping has been told what the evaluation at ``step`` found."""
-        return self.step.observe(state, lane.hyperparameters, value, step)
+        return self.step.observe(state, lane.hyperparameters, value, step, reached)
 
     def conclude(self, state: State) -> State:
         """The state whose evaluations take what early stopping kept."""

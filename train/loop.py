@@ -27,6 +27,7 @@ from train import conclusion, profiling, resumption
 from train.choosing import Choosing
 from train.config import values
 from train.cost import cost
+from train.directions import is_reached
 from train.folder import Files
 from train.population import Population
 from train.rows import head, origin
@@ -305,13 +306,16 @@ class _Run:
     def _heed(self, step: int, evaluation: Any) -> None:
         """Tell early stopping what an evaluation found; trials may end with it."""
         evaluation = jax.device_get(evaluation)
-        name = f"validation_{self.population.task.objective.metrics[0]}"
-        going = [max(self.stopped[lane], self.diverged[lane]) < 0 for lane in range(len(self.population.trials))]
-        values = [
-            conclusion.metrics(self.population.task, "validation", evaluation, lane)[name] if on else math.nan
-            for lane, on in enumerate(going)
-        ]
-        self.states = self.population.observe(self.states, values, step)
+        task, first = self.population.task, self.population.task.objective.metrics[0]
+        values, reached = [], []
+        for lane, trial in enumerate(self.population.trials):
+            going = max(self.stopped[lane], self.diverged[lane]) < 0
+            found = conclusion.metrics(task, "validation", evaluation, lane) if going else {}
+            values.append(found.get(f"validation_{first}", math.nan))
+            wanted = trial.config.training
+            value = found.get(f"validation_{wanted.target_metric}", math.nan)
+            reached.append(bool(wanted.target_metric) and is_reached(wanted.target_metric, value, wanted.target))
+        self.states = self.population.observe(self.states, values, step, reached)
         self.stopped = self.population.stopped_steps(self.states)
 
     def _record(self, step: int, evaluation: Any, diagnosis: dict[str, Any]) -> None:
@@ -372,11 +376,11 @@ class _Run:
             found, self.training, stopped=int(self.stopped[lane]), pruned=int(self.pruned[lane])
         )
         if self.choosing is not None and metrics:
-            row["value"] = metrics[self.choosing.column]
+            row["value"] = (row | metrics)[self.choosing.column]
         for tracker in self.watch.trackers:
             tracker.conclude(trial, row["steps"], metrics)
         spent = cost(population.config, population.task)
-        row |= {"parameters": spent.parameters, "flops_per_step": spent.flops_per_step}
+        row |= {name: getattr(spent, name) for name in ("parameters", "flops_per_step", "sequential_products")}
         row |= {"train_seconds": round(self.trained_seconds, 3)}
         return head(trial) | row | values(trial.config) | origin(trial, population.task.facts, population.execution)
 

@@ -27,6 +27,7 @@ from train import augmentation, devices, diagnostics, full_batch, packing
 from train.config import Trial, digest
 from train.data.division import divided
 from train.data.task import Arrays, Task
+from train.early_stopping import stops_early
 from train.feed import Chunk
 from train.lane import Evaluation, LaneFunctions, orders, stack
 from train.splits import Splits
@@ -35,6 +36,8 @@ from train.step import State, make_step
 logger = logging.getLogger("paribus")
 
 AXIS = "lanes"
+COMPILER_OPTIONS: dict[str, Any] = {}
+"""XLA's, for the programs of every population."""
 
 
 class Population:
@@ -201,17 +204,30 @@ class Population:
 
     @property
     def stops_early(self) -> bool:
-        """Whether some trial has patience set; evaluations are then to be told to :meth:`observe`."""
-        return "early_stopping_patience" in self.lanes.hyperparameters.get("regularisation", {})
+        """Whether some trial has patience or a target; evaluations are then to be told to :meth:`observe`."""
+        return stops_early(self.config, self.lanes.hyperparameters.get("regularisation", {}))
 
-    def observe(self, states: State, values: Sequence[float], step: int) -> State:
-        """The states after early stopping has been told each trial's value at ``step``. Donates ``states``."""
-        return self._observe(states, values, step)()
+    def observe(self, states: State, values: Sequence[float], step: int, reached: Sequence[bool] = ()) -> State:
+        """The states after early stopping has been told what the evaluation at ``step`` found. Donates ``states``.
 
-    def _observe(self, states: State, values: Sequence[float], step: int) -> Callable[[], State]:
-        padded = [*values, *[0.0] * (len(self.lanes.seed) - len(values))]
-        found = jax.device_put(np.asarray(padded, np.float32), self._split)
-        return self._program("observe", self._lane.observe, (states, self.lanes, found), (np.int32(step),), donate=True)
+        Args:
+            states: of all lanes.
+            values: of each trial, what its patience looks at.
+            step: of the training.
+            reached: of each trial, whether it is at its target; none given: none is.
+        """
+        return self._observe(states, values, step, reached)()
+
+    def _observe(
+        self, states: State, values: Sequence[float], step: int, reached: Sequence[bool] = ()
+    ) -> Callable[[], State]:
+        lanes = len(self.lanes.seed)
+        padded = [*values, *[0.0] * (lanes - len(values))]
+        ended = [*reached, *[False] * (lanes - len(reached))]
+        found = jax.device_put((np.asarray(padded, np.float32), np.asarray(ended, bool)), self._split)
+        return self._program(
+            "observe", self._lane.observe, (states, self.lanes, *found), (np.int32(step),), donate=True
+        )
 
     def conclude(self, states: State) -> State:
         """The states whose evaluations take what early stopping kept. Donates ``states``."""
@@ -357,7 +373,7 @@ class Population:
         if name not in self._programs:
             start = time.perf_counter()
             program = jax.jit((over or self._over_lanes)(function), donate_argnums=(0,) if donate else ())
-            self._programs[name] = program.lower(first, rest, shared).compile(dict(options or {}))
+            self._programs[name] = program.lower(first, rest, shared).compile({**COMPILER_OPTIONS, **(options or {})})
             self.compile_seconds += time.perf_counter() - start
             logger.debug("%s: compiled %s in %.1f s", self.id, name, time.perf_counter() - start)
         program = self._programs[name]
@@ -386,9 +402,10 @@ class Population:
     def _over_lanes(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def on_device(first: Any, rest: tuple, shared: tuple) -> Any:
             lanes = (first, *rest)
-            # Batched factorisations (orthogonal kernels) deadlock in jaxlib's CPU thread pool, so lanes
-            # are initialised one after another. A decoding ends when its own rows have ended.
-            if self.strategy == "vectorised" and function not in (self._lane.init, self._lane.decode):
+            # Batched factorisations (orthogonal kernels, singular values) deadlock in jaxlib's CPU thread pool, so
+            # lanes are initialised and diagnosed one after another. A decoding ends when its own rows have ended.
+            alone = (self._lane.init, self._lane.decode, self._lane.diagnose)
+            if self.strategy == "vectorised" and function not in alone:
                 return jax.vmap(lambda lane: function(*lane, *shared))(lanes)
             return jax.lax.map(lambda lane: function(*lane, *shared), lanes)
 

@@ -224,6 +224,10 @@ class Training(Configuration):
             pass. Results stay the same, bit for bit. The model is one piece here, so the peak of memory hardly falls
             (a perceptron of 30 layers on CPU: not at all); a Transformer's own ``remat`` goes block by block.
         evaluate_every: steps between evaluations on the validation split; the end is always one.
+        target_metric: a metric on the validation split, such as ``accuracy``; a trial is over at the first evaluation
+            that finds it at ``target`` or beyond, so that the steps of its row are the steps to the target (Shallue et
+            al. 2019, section 3.1). Empty: trials take all their steps.
+        target: the value.
         evaluation_batch_size: items in one batch of an evaluation; changes memory and speed only.
         compute_dtype: number format that the model computes in; parameters, their gradients and the
             optimizer keep 32 bits (mixed precision; Micikevicius et al. 2018, section 3.1). ``float16`` scales
@@ -237,6 +241,8 @@ class Training(Configuration):
     accumulation: Annotated[int, Static(ge=1)] = 1
     rematerialise: Annotated[Literal["nothing", "elementwise", "everything"], Static()] = "nothing"
     evaluate_every: Annotated[int, Static(ge=1)] = 100
+    target_metric: Annotated[str, Static()] = ""
+    target: Annotated[float, Traced()] = 0.0
     evaluation_batch_size: Annotated[int, Static(ge=1)] = 250
     compute_dtype: Annotated[Literal["float32", "bfloat16", "float16"], Static()] = "float32"
     loss_scale: Annotated[float, Traced(ge=1)] = 2.0**16
@@ -248,8 +254,8 @@ class Training(Configuration):
             check_divides("accumulation", self.accumulation, "batch_size", self.batch_size)
 
     def idle(self) -> Set[str]:
-        """Fields that change nothing: those of loss scaling without float16."""
-        return set() if self.compute_dtype == "float16" else {"loss_scale", "loss_scale_interval"}
+        """Fields that no program takes: the target, which the loop looks at, and loss scaling without float16."""
+        return {"target"} | (set() if self.compute_dtype == "float16" else {"loss_scale", "loss_scale_interval"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ class State(NamedTuple):
         optimizer: the optimizer's own state.
         average: the averages of the parameters that evaluations take, by name; empty where there is none.
         loss_scale: the state of loss scaling; empty where nothing is scaled.
-        stopping: the state of early stopping; empty where no trial has patience set.
+        stopping: the state of early stopping; empty where no trial has patience or a target.
         loss_sum: training losses summed since the last evaluation.
         diverged_step: the first step whose loss was not finite, or -1.
     """
@@ -68,7 +68,8 @@ class Step(NamedTuple):
         decode: ``(state, hyperparameters, source) -> tokens [batch, steps]``; for a task with a decoding.
         evaluated: ``(state, hyperparameters) -> variables``; what an evaluation takes of a state: ``params`` (the
             trained ones, or an average of them) and ``batch_stats``.
-        observe: ``(state, hyperparameters, value, step) -> state``; what early stopping makes of an evaluation.
+        observe: ``(state, hyperparameters, value, step, reached) -> state``; what early stopping makes of an
+            evaluation.
         conclude: ``state -> state``; from then on evaluations take what early stopping kept.
     """
 
@@ -141,6 +142,7 @@ def _check(config: Config, shapes: Shapes, objective: Objective) -> None:
             raise BadInput(
                 f"regularisation.{name} acts on logits, and the task {config.data.name!r} has none; leave it 0"
             )
+    early_stopping.check_target(config.training.target_metric, objective.metrics)
     augmentation.check(config, shapes)
     mup.check(config)
 
@@ -169,7 +171,7 @@ def initial_state(config: Config, shapes: Shapes, model: Model) -> Callable[...,
             optimizer=optimizer.init(params),
             average=regularisers.begin_averages(params, batch_stats, regularisation),
             loss_scale=precision.begin(training["loss_scale"]) if _is_scaled(config) else {},
-            stopping=early_stopping.begin(variables) if "early_stopping_patience" in regularisation else {},
+            stopping=early_stopping.begin(variables) if early_stopping.stops_early(config, regularisation) else {},
             loss_sum=jnp.zeros((), jnp.float32),
             diverged_step=jnp.full((), -1, jnp.int32),
         )
@@ -284,18 +286,21 @@ def _make_evaluation(
 ) -> dict[str, Callable[..., Any]]:
     evaluated = evaluated_variables(config)
 
-    def observe(state: State, hyperparameters: Hyperparameters, value: Array, step: Any) -> State:
+    def observe(
+        state: State, hyperparameters: Hyperparameters, value: Array, step: Any, reached: Array | bool = False
+    ) -> State:
         if not state.stopping:
             return state
-        values = hyperparameters["regularisation"]
+        values = hyperparameters.get("regularisation", {})
         return state._replace(
             stopping=early_stopping.observe(
                 state.stopping,
                 value,
                 _present(config, state, hyperparameters),
                 step,
-                patience=values["early_stopping_patience"],
-                improvement=values["early_stopping_improvement"],
+                patience=values.get("early_stopping_patience", 0),
+                improvement=values.get("early_stopping_improvement", 0.0),
+                reached=reached,
             )
         )
 

@@ -10,7 +10,7 @@ from experiments.points import points
 from experiments.study import Study, Tuning
 from experiments.tuning import search
 from experiments.tuning.arm_spaces import FIRST_SEED, ArmSpace, check_paths, of_arm, replaced
-from experiments.tuning.selection import Compared, compared
+from experiments.tuning.selection import STEPS, Compared, compared
 from models.base import BadInput, unknown
 from train.config import Config, Trial, digest
 from train.data.task import Task
@@ -70,6 +70,7 @@ def prepare(plan: Plan, tasks: Mapping[Config, Task]) -> Prepared:
     assert tuning is not None
     _check_numbers(tuning, plan)
     _check_libraries(tuning.search)
+    _check_steps(tuning, plan)
     metric = compared(tuning, study.metric, {name: tasks[config] for name, config in plan.configs.items()})
     steps = {} if tuning.steps is None else {"training.steps": tuning.steps}
     same = same_but_for_seeds(plan)
@@ -105,6 +106,17 @@ def same_but_for_seeds(plan: Plan) -> list[str]:
         for arm, config in plan.configs.items()
         if config != baseline and dataclasses.replace(config, seeds=baseline.seeds) == baseline
     ]
+
+
+def _check_steps(tuning: Tuning, plan: Plan) -> None:
+    """The steps that trials take say something only where they end at a target, and only once they have ended."""
+    if tuning.column != STEPS:
+        return
+    for arm, config in plan.configs.items():
+        if not config.training.target_metric:
+            raise BadInput(f"tuning.column={STEPS!r}: arm {arm!r} has no target; set training.target_metric")
+    if tuning.pruning != "none":
+        raise BadInput(f"tuning.column={STEPS!r} is known at the end alone: tuning.pruning must be 'none'")
 
 
 def _check_numbers(tuning: Tuning, plan: Plan) -> None:

@@ -12,20 +12,18 @@ from experiments.spaces import Space
 from experiments.study import Metric, Tuning
 from models.base import BadInput
 from train.data.task import Task
+from train.directions import higher_is_better
 from train.folder import metric_names
 
-LOWER_IS_BETTER = ("loss", "perplexity", "bits_per_", "mse", "mae", "smape", "mase")
-"""Beginnings of the names of metrics of which less is better."""
-
-HIGHER_IS_BETTER = ("accuracy", "macro_f1", "token_accuracy", "string_accuracy", "bleu", "exact_match")
-"""The same where more is better."""
+STEPS = "steps"
+"""The column of the steps that a trial took: to its target, where it has one."""
 
 
 class Compared(NamedTuple):
     """By what configurations are compared.
 
     Attributes:
-        column: of ``tuning.csv``, of the validation split.
+        column: of ``tuning.csv``, of the validation split; or the steps to a target.
         higher_is_better: direction.
     """
 
@@ -68,6 +66,8 @@ def compared(tuning: Tuning, metric: Metric, tasks: Mapping[str, Task]) -> Compa
         BadInput: it is not of the validation split, or an arm's task does not report it.
     """
     column = tuning.column or metric.curve
+    if column == STEPS:
+        return Compared(column, False)
     if not column.startswith("validation_"):
         raise BadInput(f"tuning.column={column!r} must be a column of the validation split, such as {metric.curve}")
     name = column.removeprefix("validation_")
@@ -79,10 +79,9 @@ def compared(tuning: Tuning, metric: Metric, tasks: Mapping[str, Task]) -> Compa
             raise BadInput(f"tuning.column={column!r}: the task of arm {arm!r} reports {names}")
     if name == metric.column.partition("_")[2]:
         return Compared(column, metric.higher_is_better)
-    if name.startswith(LOWER_IS_BETTER):
-        return Compared(column, False)
-    if name in HIGHER_IS_BETTER:
-        return Compared(column, True)
+    direction = higher_is_better(name)
+    if direction is not None:
+        return Compared(column, direction)
     raise BadInput(
         f"tuning.column={column!r}: whether more of it is better is not known; choose another, or {metric.curve}"
     )

@@ -6,7 +6,20 @@ import pytest
 from scipy import stats
 
 from experiments.claims import evaluate
-from experiments.study import Better, Equivalent, Exponent, Interaction, Metric, Monotone, Ratio, StepsToTarget, Within
+from experiments.study import (
+    BatchTradeoff,
+    Better,
+    Equivalent,
+    Exponent,
+    Interaction,
+    LessSensitive,
+    Metric,
+    Monotone,
+    Ratio,
+    SteadierOptimum,
+    StepsToTarget,
+    Within,
+)
 from models.base import BadInput
 
 LOSS = Metric(column="test_loss", label="test loss", curve="validation_loss", higher_is_better=False)
@@ -209,6 +222,60 @@ def test_an_arm_may_stand_beside_itself_on_another_curve(make_study, values, at_
         StepsToTarget(arm="a", than="a", target=0.1, ratio_at_most=1.0, **text())
 
 
+def levels(*arms):
+    return tuple((arm, 10.0**number) for number, arm in enumerate(arms))
+
+
+def many(make_study, claim, columns, **facts):
+    """The verdict on a claim over arms of these metric values, each with six seeds."""
+    study = make_study(
+        baseline_name="base", arms={arm: {"x": arm} for arm in columns}, metric=LOSS, claims=(claim,), seeds=6
+    )
+    table = records({arm: np.full(6, value) + 1e-3 * np.arange(6) for arm, value in columns.items()})
+    return evaluate(study, table.assign(**facts))[0]
+
+
+def test_the_family_whose_best_level_moves_less(make_study):
+    columns = {
+        "s1": 3,
+        "s2": 1,
+        "s3": 2,
+        "t1": 3,
+        "t2": 1,
+        "t3": 2,
+        "m1": 1,
+        "m2": 2,
+        "m3": 3,
+        "n1": 3,
+        "n2": 2,
+        "n3": 1,
+    }
+    steady, moving = (
+        tuple(levels(*(f"{name}{number}" for number in (1, 2, 3))) for name in names) for names in ("st", "mn")
+    )
+    found = many(make_study, SteadierOptimum(steady=steady, moving=moving, **text()), columns)
+    assert (found.outcome, found.estimate) == ("supported", pytest.approx(2))
+    assert "from 10 to 10 where it is claimed to be steadier, and from 1 to 100" in found.explanation
+    found = many(make_study, SteadierOptimum(steady=moving, moving=steady, **text()), columns)
+    assert (found.outcome, found.estimate) == ("refuted", pytest.approx(-2))
+    with pytest.raises(BadInput, match="at least three different levels"):
+        SteadierOptimum(steady=(levels("a", "b"), levels("a", "b")), moving=moving, **text())
+
+
+@pytest.mark.parametrize(("noise", "outcome"), [(100.0, "supported"), (1.0, "refuted")])
+def test_the_critical_batch_beside_the_noise_scale(make_study, noise, outcome):
+    sizes = (("b1", 1.0), ("b2", 10.0), ("b3", 100.0), ("b4", 1000.0))
+    columns = {arm: 50 * (1 + 90 / size) for arm, size in sizes}
+    fit = many(make_study, BatchTradeoff(batches=sizes, low=0.9, **text()), columns)
+    assert fit.outcome == "supported"
+    assert fit.estimate == pytest.approx(1, abs=1e-3)
+    claim = BatchTradeoff(batches=sizes, noise_of="b3", low=0.1, high=10.0, **text())
+    found = many(make_study, claim, columns, noise_scale_variance=2 * noise, noise_scale_gradient=2.0)
+    assert (found.outcome, found.estimate) == (outcome, pytest.approx(90 / noise, rel=0.02))
+    unmeasured = many(make_study, claim, columns)
+    assert (unmeasured.outcome, unmeasured.n) == ("inconclusive", 0)
+
+
 def test_a_trial_that_failed_leaves_it_open_and_one_seed_says_nothing(make_study, values):
     claim = Within(arm="a", low=0.85, high=0.95, **text())
     found = verdict(make_study, claim, values, lost={("a", 2)})
@@ -246,3 +313,24 @@ def test_a_claim_on_an_absent_arm_is_refused(make_study):
     claim = Within(arm="gone", low=0.0, **text())
     with pytest.raises(BadInput, match="a claim names the arm 'gone'"):
         make_study(claims=(claim,))
+
+
+@pytest.mark.parametrize(("ratio", "outcome"), [(0.5, "supported"), (0.2, "refuted")])
+def test_less_sensitive(make_study, values, ratio, outcome):
+    claim = LessSensitive(group=("base", "a"), than=("b", "c"), worst=1.2, ratio_at_most=ratio, **text())
+    values["b"], lost = np.full(6, 3.0), [("c", 1)]
+    values["c"][1] = 0.0
+    found = verdict(make_study, claim, values, lost=[])
+    # By hand: what is worse than 1.2 counts as 1.2; the mean over two arms less the better one is half their distance.
+    steady, other = (values["base"] - values["a"]) / 2, (1.2 - values["c"]) / 2
+    assert found.estimate == pytest.approx(np.mean(steady - ratio * other))
+    assert found.outcome == outcome
+    # A trial that diverged counts as the worst: with both at 1.2 there is no finite one to compare with, and no pair.
+    assert verdict(make_study, claim, values, lost=lost).n == 6
+    assert verdict(make_study, claim, values, lost=[*lost, ("b", 1)]).n == 5
+
+
+def test_less_sensitive_needs_two_groups_of_different_arms():
+    for group, than in ((("a", "b"), ("c",)), (("a", "b"), ("b", "c")), ((), ())):
+        with pytest.raises(BadInput, match="LessSensitive"):
+            LessSensitive(group=group, than=than, worst=1.0, **text())

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from models.base import BadInput
 from tests.train.optimizer_cases import assert_same_bits, traced
 from train.config import replace, traced_paths
-from train.early_stopping import begin, observe
+from train.directions import is_reached
+from train.early_stopping import begin, check_target, observe
 from train.folder import Files
 from train.loop import Watch, run_population
 from train.population import Population
@@ -138,3 +139,36 @@ def test_when_all_trials_have_stopped_the_rest_is_left_out(make_trials, images, 
     run_population(population, files, Watch(progress=done.append, interrupted=lambda: False))
     assert int(files.trials.rows()[0]["steps"]) == 5
     assert sum(done) == 10**9
+
+
+def test_a_trial_at_its_target_is_over_with_the_weights_that_it_has(make_trials, images, tmp_path):
+    """Without the target the same trial goes on; at the step of the stop both are the same."""
+    targets = [{"training.target": value} for value in (0.0, -1.0)]
+    options = {"training__steps": 40, "training__evaluate_every": 5}
+    plain = make_trials({}, **options)[:1]
+    whole = Files(tmp_path / "plain", plain, [images])
+    calm = Watch(progress=lambda _: None, interrupted=lambda: False)
+    run_population(Population(plain, (), images), whole, calm)
+    curve = {int(row["step"]): float(row["validation_loss"]) for row in whole.curves.rows()}
+    goal = (min(curve.values()) + curve[0]) / 2
+    arrival = next(step for step, value in curve.items() if value <= goal)
+    targets[0]["training.target"] = goal
+    trials = make_trials(*targets, training__target_metric="loss", **options)
+    chosen = [trials[0], next(trial for trial in trials if trial.config.training.target == -1.0)]
+    files = Files(tmp_path / "target", chosen, [images])
+    run_population(Population(chosen, traced_paths([trial.config for trial in chosen]), images), files, calm)
+    ended = {row["trial"]: row for row in files.trials.rows()}
+    assert 0 < arrival < 40
+    assert [int(ended[trial.id]["steps"]) for trial in chosen] == [arrival, 40]
+    assert {row["status"] for row in ended.values()} == {"ok"}
+    np.testing.assert_allclose(float(ended[chosen[0].id]["validation_loss"]), curve[arrival], rtol=1e-6)
+
+
+def test_a_target_needs_a_metric_that_the_task_reports():
+    check_target("", ["loss"])
+    check_target("accuracy", ["loss", "accuracy"])
+    with pytest.raises(BadInput, match=r"training\.target_metric.*accuracy"):
+        check_target("acuracy", ["loss", "accuracy"])
+    assert is_reached("accuracy", 0.5, 0.5)
+    assert not is_reached("loss", 0.5, 0.4)
+    assert not is_reached("accuracy", float("nan"), 0.0)

@@ -12,7 +12,7 @@ from experiments.study import Metric, Tuning
 from experiments.tuning import pruning, selection
 from models import mlp
 from models.base import BadInput
-from train import data
+from train import data, directions
 from train.config import Config, Training, Trial
 from train.data import digits
 from train.data.task import Task
@@ -81,8 +81,9 @@ def test_the_direction_of_every_metric_is_known():
     ]  # fmt: skip
     for objective in made:
         for name in objective.metrics:
-            known = (name.startswith(selection.LOWER_IS_BETTER), name in selection.HIGHER_IS_BETTER)
+            known = (name.startswith(directions.LOWER_IS_BETTER), name in directions.HIGHER_IS_BETTER)
             assert sum(known) == 1, name
+            assert directions.higher_is_better(name) is known[1]
 
 
 def trials_of(count: int, steps: int, every: int, seeds: int = 1) -> list[Trial]:
