@@ -5,8 +5,10 @@
 A linear model, a residual perceptron, a convolutional network and a recurrent one read signals of 40 points. The
 control shuffles the points of every signal by one fixed permutation: it takes away neighbourhood and nothing else.
 
-Expected: to be measured. The authors found test accuracies of 94 (CNN), 91 (GRU), 68 (perceptron) and 32% (linear), and
-56, 57, 68 and 32% with the points shuffled.
+Expected: about 6 minutes on 2 idle CPU cores (13 were measured on a busy machine); test accuracies of 92.6 (CNN), 87.7
+(GRU), 65.8 (perceptron) and 32.2% (linear), and 55.9, 55.4, 65.5 and 32.1% with the points shuffled. All claims are
+supported but that on the GRU in order, which is inconclusive: 3.3 points below the published 91% after a third of the
+steps. The best rate of four arms is the highest of the three that are tried.
 """
 
 from experiments.spaces import Choice
