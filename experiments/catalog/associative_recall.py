@@ -2,10 +2,10 @@
 
     python -m experiments --experiment=associative_recall
 
-Expected: not yet run at this preset. In a trial with one head and learned positions, width 32, a vocabulary of 128 and
-2,000 steps at a rate of 3e-3 (two seeds, untuned), attention answered 28% with 4 pairs and 15% with 8, and a GRU 12%
-with 8: both only guessed among the values shown. The present sizes, ALiBi and two heads were chosen after that; the
-claims were not changed. Should attention stay there when tuned, more steps come first.
+Expected: about 12 minutes on 2 CPU cores by trial runs; not yet run as a whole. In those (two seeds, untuned) attention
+with learned or rotary positions only guessed among the 4 values shown (28%) after 1,200 to 2,000 steps. With ALiBi,
+which makes the token before easy to find, it answered 82% at width 32 and 92% at width 64 after 1,200 steps at a rate
+of 1e-2. ALiBi, two heads and the present sizes were chosen after that; the claims were not changed.
 
 A sequence begins with pairs of key and value; later each key comes again, and its value must be named. Attention looks
 the pair up. A recurrent network has to carry all pairs in its state, so that twice the pairs need more width.
@@ -25,8 +25,8 @@ ABOUT = About(
 SOLVED = 0.99
 """Share of right answers at which the task counts as solved."""
 
-WIDTHS = {"smoke": (8, 16), "cpu": (32, 64), "full": (64, 512)}
-TASKS = {"smoke": ((16, 2), (32, 4)), "cpu": ((32, 4), (64, 8)), "full": ((64, 4), (256, 16))}
+WIDTHS = {"smoke": (8, 16), "cpu": (64, 96), "full": (64, 512)}
+TASKS = {"smoke": ((16, 2), (32, 4)), "cpu": ((32, 4), (32, 8)), "full": ((64, 4), (256, 16))}
 """Length and pairs of the easier and of the harder task."""
 
 
@@ -39,7 +39,7 @@ def study(preset: Preset) -> Study:
     from train.schedules import cosine
 
     full = preset == "full"
-    steps = {"smoke": 10, "cpu": 2000, "full": 100_000}[preset]
+    steps = {"smoke": 10, "cpu": 2500, "full": 100_000}[preset]
     narrow, wide = WIDTHS[preset]
     easy, hard = TASKS[preset]
     vocabulary = {"smoke": 32, "cpu": 64, "full": 8192}[preset]
@@ -64,11 +64,11 @@ def study(preset: Preset) -> Study:
     more = {"data.length": hard[0], "data.pairs": hard[1]}
     arms = {
         f"attention on {hard[1]} pairs": more,
-        **{f"gru {width} on {easy[1]} pairs": {"model": gru(width)} for width in (narrow, wide)},
+        f"gru {narrow} on {easy[1]} pairs": {"model": gru(narrow)},
         **{f"gru {width} on {hard[1]} pairs": {"model": gru(width), **more} for width in (narrow, wide)},
     }
     if preset == "smoke":
-        del arms[f"gru {wide} on {easy[1]} pairs"], arms[f"gru {wide} on {hard[1]} pairs"]
+        del arms[f"gru {wide} on {hard[1]} pairs"]
     source = "Arora et al. 2023, figure 2"
     base = f"attention on {easy[1]} pairs"
     claims = (
@@ -119,12 +119,12 @@ def study(preset: Preset) -> Study:
         tuning=None
         if preset == "smoke"
         else Tuning(
-            space={"optimizer.learning_rate": Uniform(1e-3, 3e-2, log=True)}, search="grid", trials=7, steps=steps // 2
+            space={"optimizer.learning_rate": Uniform(1e-3, 3e-2, log=True)}, search="grid", trials=7, steps=steps // 3
         ),
         claims=tuple(claim for claim in claims if set(claim.arms) <= {base, *arms}),
         factors=("data.pairs", "model.width"),
         notes=(
-            "The presets smoke and cpu draw new examples in every step and have a smaller vocabulary.",
+            "The presets smoke and cpu draw new examples in every step, have fewer tokens and shorter sequences.",
             "The order of tokens comes from ALiBi; the paper adds learned positions.",
             "The paper tries widths from 64 to 512 and three more sequence mixers; here are attention and GRU.",
         ),

@@ -38,7 +38,7 @@ def study(preset: Preset) -> Study:
         if full
         else sotu_era.Config(
             label_tokens=True,
-            length=8 if smoke else 32,
+            length=100 if smoke else 32,
             vocabulary=50 if smoke else 1_000,
             train_examples=16 if smoke else 400,
         ),
@@ -58,7 +58,7 @@ def study(preset: Preset) -> Study:
         training=Training(
             steps=labelled_steps,
             batch_size=8 if smoke else 32,
-            evaluate_every=max(1, labelled_steps // (1 if smoke else 5)),
+            evaluate_every=labelled_steps if smoke else labelled_steps // 2,
             evaluation_batch_size=256,
         ),
         regularisation=Regularisation(clip_norm=1.0),
