@@ -6,6 +6,7 @@
   python -m experiments --compare runs/A runs/B report over several finished studies
   python -m experiments --publish runs/A runs/B experiments/RESULTS.md, from the records of finished studies
   python -m experiments --export=RUN_FOLDER     a safetensors file of weights for each trial
+  python -m experiments --experiment=NAME --explain  show in the report what the trained models look at
 
 Any field of the baseline is changed by --config.PATH=VALUE, e.g. --config.model.width=512; the
 paths are shown by --dry_run. Exit status: 0 done, whatever the verdict; 2 bad input; 3 a trial
@@ -96,6 +97,12 @@ flags.DEFINE_string(
 flags.DEFINE_string("data_dir", None, "Where data sets lie: DATA_DIR/<data set>/<file>.", flag_values=OPTIONS)
 flags.DEFINE_bool("dry_run", False, "Show the plan and what it costs; run and write nothing.", flag_values=OPTIONS)
 flags.DEFINE_bool("report_only", False, "Rebuild the report from the records; run nothing.", flag_values=OPTIONS)
+flags.DEFINE_list(
+    "explain",
+    None,
+    "Show in the report what trained models look at: arms or trials with commas; without a value every arm's first.",
+    flag_values=OPTIONS,
+)
 flags.DEFINE_bool(
     "accept_changed_data", False, "Go on although the data changed since; the records say so.", flag_values=OPTIONS
 )
@@ -106,7 +113,7 @@ flags.DEFINE_enum(
     "checkpoint",
     "last",
     ["last", "best"],
-    "What --export takes: the last checkpoint, or the best of those that were kept.",
+    "What --export and --explain take: the last checkpoint, or the best of those that were kept.",
     flag_values=OPTIONS,
 )
 flags.DEFINE_list(
@@ -189,6 +196,7 @@ def _parse(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[tuple[
         OPTIONS[name].unparse()  # back to the default: an earlier call in this process leaves nothing behind
     rest, overrides = split_overrides(arguments)
     rest, spaces = split_overrides(rest, TUNE_PREFIX)
+    rest = ["--explain=" if argument == "--explain" else argument for argument in rest]  # its value may be left out
     _check_values(rest)
     try:
         surplus = OPTIONS(["experiments", *rest])[1:]
@@ -292,10 +300,11 @@ def _run(overrides: list[tuple[str, str]], spaces: list[tuple[str, str]], consol
     given = [(key, OPTIONS[f"tuning_{key}"].value) for key in TUNING]
     tuning = {"tune": OPTIONS.tune, "tuned": [*spaces, *((key, value) for key, value in given if value is not None)]}
     with deferred():
-        from experiments import dry_run, runner
+        from experiments import adaptation, dry_run, runner
 
         study = runner.load(name, OPTIONS.preset)
     if OPTIONS.dry_run:
+        study = adaptation.adapted(study, overrides, OPTIONS.data_dir)
         resolved = plan.resolve(study, seeds=OPTIONS.seeds, arms=arms, overrides=overrides, **design)
         dry_run.show(
             resolved, OPTIONS.data_dir, console, workdir=OPTIONS.workdir, storage=OPTIONS.tuning_storage, **tuning
@@ -313,6 +322,8 @@ def _run(overrides: list[tuple[str, str]], spaces: list[tuple[str, str]], consol
         workdir=OPTIONS.workdir,
         data_dir=OPTIONS.data_dir,
         report_only=OPTIONS.report_only,
+        explain=OPTIONS.explain,
+        checkpoint=OPTIONS.checkpoint,
         accept_changed_data=OPTIONS.accept_changed_data,
         deterministic=OPTIONS.deterministic,
         tracker=OPTIONS.tracker,

@@ -51,6 +51,14 @@ def gathered(task: Task, count: int) -> Batch:
     return jax.device_get(jax.jit(task.sampler.gather)(arrays, jnp.asarray(indices)))
 
 
+def validation(task: Task, places: Sequence[int]) -> Batch:
+    """The validation examples at these places, on the device."""
+    arrays, positions = dict(task.validation.arrays), np.array(places, np.int32)
+    if isinstance(task.sampler, StreamedSampler):  # of a split that may be larger than memory
+        return jax.jit(task.sampler.assemble)(task.sampler.fetch_evaluation(arrays, positions))
+    return jax.jit(task.sampler.evaluation_batch)(arrays, jnp.asarray(positions))
+
+
 def view(task: Task, example: Batch) -> View:
     """One example, as the task shows it or by the shapes alone.
 

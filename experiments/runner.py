@@ -15,13 +15,15 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import filelock
 import pandas as pd
 from rich.console import Console
 
-from experiments import data_changes, registration, report, tables
+from experiments import data_changes, latency, registration, report, tables
+from experiments.adaptation import adapted
+from experiments.explanations import run as explanations
 from experiments.feasibility import check_metric, costs, costs_of, load_tasks, matched_plan
 from experiments.plan import Plan, check_against, document, load, recorded_matches, resolve, with_matched
 from experiments.populations import run_populations, work
@@ -73,6 +75,8 @@ def run(
     workdir: str | Path = "runs",
     data_dir: str | Path | None = None,
     report_only: bool = False,
+    explain: Sequence[str] | None = None,
+    checkpoint: Literal["last", "best"] = "last",
     accept_changed_data: bool = False,
     deterministic: bool = False,
     tracker: Sequence[str] = (),
@@ -100,6 +104,9 @@ def run(
         workdir: results go to ``workdir/name``.
         data_dir: where data sets lie, as ``data_dir/<data set>/<file>``.
         report_only: rebuild the report from the records, run nothing.
+        explain: run nothing, but show in the report what these trials look at; of an arm its first seed, of none
+            named that of every arm. They need the weights that they kept. None: nothing is explained.
+        checkpoint: which of their checkpoints is explained: the last, or the best of those that were kept.
         accept_changed_data: go on although the data changed since the study began; the records say so.
         deterministic: a GPU computes the same bits in every run; see :data:`train.devices.DETERMINISTIC`.
         tracker: what is told of the curves beside ``curves.csv``: tensorboard, wandb.
@@ -121,9 +128,11 @@ def run(
     given = overrides.items() if isinstance(overrides, Mapping) else overrides
     pairs = [(path, str(value)) for path, value in given]
     factors = _factors(vary)
-    plan = resolve(
-        load(name, preset), seeds=seeds, arms=arms, overrides=pairs, vary=factors, again=again, variance=variance
-    )
+    study = load(name, preset)
+    if study.adapt is not None:
+        devices.prepare(deterministic=deterministic)
+        study = adapted(study, pairs, data_dir)
+    plan = resolve(study, seeds=seeds, arms=arms, overrides=pairs, vary=factors, again=again, variance=variance)
     designed = [f"--vary={path}={values}" for path, values in factors] + ["--again"] * again
     designed += [f"--attribute_variance={','.join(variance)}"] if variance is not None else []
     plan = command_line.changed(plan, tune=tune, changes=tuned)
@@ -133,9 +142,12 @@ def run(
     if parquet:
         tables.check_parquet()
     devices.prepare(deterministic=deterministic)
-    if report_only:
-        plan = with_matched(plan, recorded_matches(plan.study, folder))
-        return _report(tuning.with_winners(plan, folder), folder, command, console, parquet=parquet)
+    if report_only or explain is not None:
+        plan = tuning.with_winners(with_matched(plan, recorded_matches(plan.study, folder)), folder)
+        if explain is not None:
+            wanted = explanations.chosen(plan, explain)
+            explanations.explain(plan, load_tasks(plan, data_dir), folder, wanted, checkpoint)
+        return _report(plan, folder, command, console, parquet=parquet)
     told = trackers.make(tracker, folder)
     plan, tasks = matched_plan(plan, load_tasks(plan, data_dir), folder)
     choose(plan, only)
@@ -143,10 +155,13 @@ def run(
     prepared = declaration.prepare(plan, tasks) if plan.study.tuning is not None else None
     adaptive.check_storage(tuning_storage, prepared)
     costs(plan, tasks)
+    tasks_of_arms = {arm: tasks[config] for arm, config in plan.configs.items()}
     with _only_process(folder), Stop() as stop:
         _write_plan(plan, tasks, folder, command, accept_changed_data)
         watched = Watch(lambda _: None, lambda: stop.asked, told, folder / "profiles" if profile else None)
         plan, crashed = _train(plan, only, prepared, tasks, folder, console, watched, tuning_storage)
+        if plan.study.recommends:
+            latency.measure(plan, {config: tasks_of_arms[arm] for arm, config in plan.configs.items()}, folder)
         result = _report(plan, folder, command, console, parquet=parquet)
     return dataclasses.replace(result, crashed=crashed)
 
@@ -296,7 +311,14 @@ def _report(plan: Plan, folder: Path, command: str, console: Console, *, parquet
         logger.warning("%d of %d trials have no record yet; the report leaves them out", missing, len(plan.trials))
     beside = tables.untrained(plan, folder)
     summary = report.write(
-        folder, plan.study, trials, curves, command=command, untrained=beside, registration=_registered(plan, folder)
+        folder,
+        plan.study,
+        trials,
+        curves,
+        command=command,
+        untrained=beside,
+        registration=_registered(plan, folder),
+        latencies=latency.read(plan, folder) if plan.study.recommends else None,
     )
     if parquet:
         tables.write_parquet(folder)

@@ -121,6 +121,25 @@ class Equivalent(_Pair):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Ratio(_Pair):
+    """The metric of one arm is at most so many times that of another; the metric is positive.
+
+    The geometric mean of the paired ratios is judged, by the interval of their logarithms. Supported when the whole 95%
+    interval lies at or below ``at_most``, refuted when it lies wholly above.
+
+    Attributes:
+        at_most: the ratio of ``arm`` to ``than``.
+    """
+
+    at_most: float
+
+    def __post_init__(self) -> None:
+        """A ratio is positive."""
+        super().__post_init__()
+        _check_positive("Ratio", "at_most", self.at_most)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Within(Claim):
     """The mean of an arm's metric lies in a band around a published value.
 
@@ -257,6 +276,44 @@ class Interaction(Claim):
     def arms(self) -> tuple[str, ...]:
         """The four arms."""
         return self.neither, self.first, self.second, self.both
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LessSensitive(Claim):
+    """Over a range of some field one group of arms loses less to a badly chosen value than another group.
+
+    The sensitivity of a group is the mean over its arms of what each loses against the best of them, no value
+    counting as worse than ``worst`` (Wortsman et al. 2023, section 2.2, over learning rates); a trial that diverged
+    counts as ``worst``. The contrast ``sensitivity(group) - ratio_at_most x sensitivity(than)`` is taken seed by seed.
+    Supported when its whole 95% interval lies at or below zero, refuted when it lies wholly above.
+
+    Attributes:
+        group: the arms that are claimed to be the steadier, one for each value.
+        than: the arms they are compared with, for the same values.
+        worst: the metric before training, or of guessing.
+        ratio_at_most: the one sensitivity over the other.
+    """
+
+    group: tuple[str, ...]
+    than: tuple[str, ...]
+    worst: float
+    ratio_at_most: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Two groups of as many arms, and none in both."""
+        if len(self.group) != len(self.than) or len({*self.group, *self.than}) < 2 * max(2, len(self.group)):
+            raise BadInput(f"LessSensitive: group={self.group} and than={self.than} must be as many different arms")
+        _check_positive("LessSensitive", "ratio_at_most", self.ratio_at_most)
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The two groups."""
+        return self.group, self.than
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms of both groups."""
+        return *self.group, *self.than
 
 
 Levels = tuple[tuple[str, float], ...]

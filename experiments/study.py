@@ -5,7 +5,7 @@ free of jax, so that listing is quick) and ``study(preset) -> Study``.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.spaces import Space
@@ -16,8 +16,10 @@ from experiments.statements import (
     Equivalent,
     Exponent,
     Interaction,
+    LessSensitive,
     Metric,
     Monotone,
+    Ratio,
     SteadierOptimum,
     StepsToTarget,
     Within,
@@ -26,6 +28,7 @@ from models.base import BadInput
 
 if TYPE_CHECKING:
     from train.config import Config
+    from train.data.task import Task
 
 __all__ = [
     "GROUPS",
@@ -37,11 +40,13 @@ __all__ = [
     "Equivalent",
     "Exponent",
     "Interaction",
+    "LessSensitive",
     "Matched",
     "Matching",
     "Metric",
     "Monotone",
     "Preset",
+    "Ratio",
     "SteadierOptimum",
     "StepsToTarget",
     "Study",
@@ -170,6 +175,10 @@ class Study:
         equivalence_margin: two arms whose metrics differ by less than this count as equal, in the metric's
             own units; None where nothing is said.
         figure: name of the report's figure that says most; it is published beside the table.
+        adapt: what makes arms and metric from the data, for a study that takes any: ``(study, task) -> study``. None
+            where they stand in the file.
+        recommends: whether the report recommends an arm, by the metric and by what each costs; how long each takes
+            for one example is then measured, too (see ``experiments.latency``).
     """
 
     name: str
@@ -190,6 +199,8 @@ class Study:
     again: str | None = None
     sources: tuple[str, ...] = ()
     figure: str = "metric_by_parameters"
+    adapt: "Callable[[Study, Task], Study] | None" = None
+    recommends: bool = False
 
     def __post_init__(self) -> None:
         """Check that names refer to arms that exist and that there is something to run."""

@@ -44,7 +44,7 @@ class Config(StackConfig):
 
     width: Annotated[int, Static(ge=1)] = 128
     heads: Annotated[int, Static(ge=1)] = 4
-    feedforward: Annotated[int, Static(ge=1)] = 512
+    feedforward: Annotated[int, Static(ge=0)] = 512
     activation: Annotated[Literal["gelu", "gelu_tanh", "relu", "swiglu", "geglu"], Static()] = "relu"
     dropout_rate: Annotated[float, Traced(ge=0, lt=1, off=0.0)] = 0.1
     norm_position: Annotated[Literal["pre", "post"], Static()] = "post"

@@ -24,8 +24,12 @@ def count(function: Callable[..., Any], *arguments: Any) -> float:
         function: a function of arrays, traced but not compiled or run.
         arguments: its arguments, or their shapes (``jax.ShapeDtypeStruct``).
     """
-    jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
-    return _count(jaxpr, [True] * len(jaxpr.outvars))
+    return of_program(jax.make_jaxpr(function)(*arguments))
+
+
+def of_program(program: core.ClosedJaxpr) -> float:
+    """The same of a function that is traced already: ``jax.make_jaxpr(function)(*arguments)``."""
+    return _count(program.jaxpr, [True] * len(program.jaxpr.outvars))
 
 
 def _count(jaxpr: core.Jaxpr, wanted: Sequence[bool]) -> float:
@@ -55,19 +59,19 @@ def _equation(equation: Any, used: Sequence[bool]) -> float:
     inner = [
         _count(sub, [True] * len(sub.outvars) if is_loop or len(sub.outvars) != len(used) else used)
         for value in equation.params.values()
-        for sub in _jaxprs(value)
+        for sub in inner_jaxprs(value)
     ]
     if name == "cond":
         return max(inner)
     return sum(inner) * (equation.params["length"] if name == "scan" else 1)
 
 
-def _jaxprs(value: Any) -> list[core.Jaxpr]:
+def inner_jaxprs(value: Any) -> list[core.Jaxpr]:
     """The jaxprs that a parameter of an equation holds (bodies of loops, branches, calls)."""
     if isinstance(value, core.ClosedJaxpr):
         return [value.jaxpr]
     if isinstance(value, core.Jaxpr):
         return [value]
     if isinstance(value, tuple | list):
-        return [sub for item in value for sub in _jaxprs(item)]
+        return [sub for item in value for sub in inner_jaxprs(item)]
     return []

@@ -23,6 +23,7 @@ class Config(Configuration):
     Attributes:
         depth: number of hidden layers; 0 is a linear model, of which width and activation are no part.
         width: units of each hidden layer.
+        widths: the same where they differ: these layers stand in place of ``depth`` layers of ``width``.
         activation: nonlinearity of the hidden layers.
         normalisation: between a dense layer and its nonlinearity: ``batch`` (Ioffe and Szegedy 2015),
             ``layer`` (Ba et al. 2016), ``group`` (Wu and He 2018).
@@ -41,6 +42,7 @@ class Config(Configuration):
 
     depth: Annotated[int, Static(ge=0)] = 1
     width: Annotated[int, Static(ge=1)] = 128
+    widths: Annotated[tuple[int, ...], Static(ge=1)] = ()
     activation: Annotated[Literal["relu", "gelu", "tanh"], Static()] = "relu"
     normalisation: Annotated[Literal["none", "batch", "layer", "group"], Static()] = "none"
     norm_groups: Annotated[int, Static(ge=1)] = 8
@@ -53,16 +55,23 @@ class Config(Configuration):
 
     def validate(self) -> None:
         """Raise BadInput where groups do not share the units equally, or what acts on hidden layers has none."""
-        if not self.depth:
+        if not self.sizes:
             for name, off in (("normalisation", "none"), ("residual", False), ("dropout_rate", 0.0)):
                 if getattr(self, name) != off:
                     raise BadInput(f"{name}={getattr(self, name)} acts on hidden layers: depth must be at least 1")
+        if self.residual and len(set(self.sizes)) > 1:
+            raise BadInput(f"residual=true adds layers to each other: widths={self.widths} must be equal")
         if self.scaled_branches and not self.residual:
             raise BadInput("scaled_branches=true scales what residual layers add: residual must be true")
         if self.prenormalisation and not (self.residual and self.normalisation != "none"):
             raise BadInput("prenormalisation=true needs residual=true and a normalisation")
-        if self.normalisation == "group":
-            check_divides("norm_groups", self.norm_groups, "width", self.width)
+        for width in self.sizes if self.normalisation == "group" else ():
+            check_divides("norm_groups", self.norm_groups, "width", width)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The units of each hidden layer."""
+        return self.widths or (self.width,) * self.depth
 
 
 class MLP(nn.Module):
@@ -93,16 +102,16 @@ class MLP(nn.Module):
         is_tanh = config.activation == "tanh"
         kernel_init = nn.initializers.lecun_normal() if is_tanh else nn.initializers.he_normal()
         input_rate = hyperparameters.get("input_dropout_rate", config.input_dropout_rate)
-        scale = config.depth**-0.5 if config.scaled_branches else 1.0
+        scale = len(config.sizes) ** -0.5 if config.scaled_branches else 1.0
 
         def norm(x: Array, name: str) -> Array:
             return Norm(config.normalisation, groups=config.norm_groups, name=name)(x, train=train, momentum=momentum)
 
         x = filled(inputs)
         x = Dropout(name="input_dropout")(x.reshape(x.shape[0], -1), input_rate, train=train)
-        for i in range(config.depth):
+        for i, width in enumerate(config.sizes):
             hidden = norm(x, f"norm_{i}") if config.prenormalisation and i else x
-            hidden = Dense(config.width, kernel_init=kernel_init, name=f"hidden_{i}")(hidden)
+            hidden = Dense(width, kernel_init=kernel_init, name=f"hidden_{i}")(hidden)
             hidden = hidden if config.prenormalisation else norm(hidden, f"norm_{i}")
             hidden = activation(config.activation)(hidden)
             record(self, f"activations_{i}", lambda hidden=hidden: hidden)

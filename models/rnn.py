@@ -38,6 +38,9 @@ class Config(Configuration):
         forget_bias: initial bias of the LSTM's forget gate (Jozefowicz et al. 2015, section 2.2). With
             coupled gates the input gate's begins at its negative, so that the forget gate begins at
             the same value. Greff et al. 2015 have none (0).
+        chrono_range: T_max of the chrono initialisation of an LSTM (Tallec and Ollivier 2018): the bias of
+            its forget gate begins at log u with u from U(1, T_max - 1), unit by unit, in place of ``forget_bias``, that
+            of its input gate at the negative of it. Its cells then forget over 1 to T_max steps. 0 is off.
         variant: the LSTM with one part changed (Greff et al. 2015, "LSTM: A Search Space Odyssey",
             section 3): no_input_gate (NIG), no_forget_gate (NFG), no_output_gate (NOG),
             no_input_activation (NIAF), no_output_activation (NOAF), coupled_gates (CIFG) or
@@ -65,6 +68,7 @@ class Config(Configuration):
     recurrent_init: Annotated[Literal["orthogonal", "identity", "glorot"], Static()] = "orthogonal"
     input_init: Annotated[Literal["glorot", "small_normal"], Static()] = "glorot"
     forget_bias: Annotated[float, Static()] = 1.0
+    chrono_range: Annotated[int, Static(ge=0)] = 0
     variant: Annotated[Variant, Static()] = "none"
     peephole: Annotated[bool, Static()] = False
     readout: Annotated[Literal["last", "all"], Static()] = "last"
@@ -79,6 +83,16 @@ class Config(Configuration):
         if self.cell != "lstm" and (self.variant != "none" or self.peephole):
             name = "peephole=true" if self.peephole else f"variant={self.variant}"
             raise BadInput(f"{name} is an option of cell=lstm, not of cell={self.cell}")
+        if self.chrono_range:
+            self._check_chrono()
+
+    def _check_chrono(self) -> None:
+        """Chrono initialisation sets the biases of two gates, and needs a range."""
+        if self.cell != "lstm" or self.variant in ("no_input_gate", "no_forget_gate", "coupled_gates"):
+            needed = "cell=lstm with an input and a forget gate of their own"
+            raise BadInput(f"chrono_range={self.chrono_range} needs {needed}; set it to 0")
+        if self.chrono_range < 3:
+            raise BadInput(f"chrono_range={self.chrono_range} must be 0 or at least 3")
 
     def step(self) -> Cell:
         """What each layer computes at a step."""
@@ -86,6 +100,7 @@ class Config(Configuration):
             kind=self.cell,
             width=self.width,
             forget_bias=self.forget_bias,
+            chrono_range=self.chrono_range,
             recurrent_init=self.recurrent_init,
             input_init=self.input_init,
             activation=self.activation,

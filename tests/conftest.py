@@ -45,6 +45,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 from beartype import BeartypeConf, beartype  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
@@ -86,3 +87,11 @@ def _of_a_configuration(annotation: Any) -> bool:
 if _early := sorted(set(ROOMS) & set(sys.modules)):
     raise RuntimeError(f"imported before their types could be checked: {', '.join(_early)}")
 install_import_hook(ROOMS, f"sys.modules[{__name__!r}].check_types")
+
+
+@pytest.fixture
+def quickly_compiled(monkeypatch):
+    """Populations' programs are hardly optimised: for tests of what does not depend on how well a program runs."""
+    from train import population
+
+    monkeypatch.setitem(population.COMPILER_OPTIONS, "xla_backend_optimization_level", 0)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from models import flops, summary
+from models import chains, flops, summary
 from train.config import Config, program_key, traced_paths
 from train.data.task import Batch, BucketedSampler, Task
 from train.outline import NUMBER, outline
@@ -22,6 +22,8 @@ class Cost(NamedTuple):
         modules: number of them in each part of the model, by name.
         flops_per_step: operations of one training step; see :mod:`models.flops`. Where batches differ in
             width, the mean over the examples.
+        sequential_products: matrix products of a training step on the longest chain of those that must wait for one
+            another; see :mod:`models.chains`.
         state_bytes: memory of parameters, optimizer state and running statistics.
         decayed: paths of the parameters that L1, L2 and weight decay act on.
         undecayed: paths of those that they leave alone.
@@ -30,6 +32,7 @@ class Cost(NamedTuple):
     parameters: int
     modules: Mapping[str, int]
     flops_per_step: float
+    sequential_products: int
     state_bytes: int
     decayed: tuple[str, ...]
     undecayed: tuple[str, ...]
@@ -62,15 +65,16 @@ def parameter_count(config: Config, task: Task) -> int:
 
 def _find(config: Config, task: Task) -> Cost:
     task, step, hyperparameters, batch, keys, state = outline(config, task)
-    operations = sum(
-        share * flops.count(step.train, state, hyperparameters, each, keys, NUMBER)
+    programs = [
+        (share, jax.make_jaxpr(step.train)(state, hyperparameters, each, keys, NUMBER))
         for share, each in _batches(task, batch)
-    )
+    ]
     mask = jax.tree_util.tree_leaves_with_path(decay_mask(state.params, config.regularisation.undecayed))
     return Cost(
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         modules=summary.by_module(state.params, depth=1),
-        flops_per_step=operations,
+        flops_per_step=sum(share * flops.of_program(program) for share, program in programs),
+        sequential_products=max(chains.longest(program) for _, program in programs),
         state_bytes=sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state)),
         decayed=tuple(path_name(path) for path, decayed in mask if decayed),
         undecayed=tuple(path_name(path) for path, decayed in mask if not decayed),

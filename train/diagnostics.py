@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from models.base import SCANNED, check_divides
+from models.base import SCANNED, BadInput, check_divides
 from models.inputs import Padded, Pair
 from train import randomness, state_gradients
 from train.config import Config
 from train.curvature import Tridiagonal, extremes, hessian_product, lanczos
-from train.data.task import Batch
+from train.data.task import Batch, Task
 from train.parameters import path_name
 from train.step import Hyperparameters, State, Step
 
@@ -28,12 +28,21 @@ ATTENTION = "attention_weights"
 """How the names end under which models record attention weights."""
 
 
-def check(config: Config, batch_size: int) -> None:
-    """Refuse parts of a batch that would not be equal.
+SUMS, RESTS = "training_sums/", "training_rests/"
+"""How the names begin of the sums over the training split, and of what their rounding left."""
+
+
+def check(config: Config, task: Task, batch_size: int) -> None:
+    """Refuse parts of a batch that would not be equal, and a training split without end.
 
     Raises:
-        BadInput: they would not.
+        BadInput: they would not, or there is no whole of it.
     """
+    if config.diagnostics.training_split and set(task.train.arrays) != set(task.validation.arrays):
+        raise BadInput(
+            f"diagnostics.training_split=true: the training examples of {config.data.name!r} are made as they are "
+            "needed, and there is no whole of them; leave it false"
+        )
     if config.diagnostics.noise_scale:
         parts = config.diagnostics.noise_scale_parts
         check_divides("diagnostics.noise_scale_parts", parts, "the size of a batch", batch_size)
@@ -59,6 +68,8 @@ def make_diagnosis(config: Config, step: Step) -> Callable[..., Measured]:
             gradient = loss.with_gradient(state.params)[1]
             for name, tree in (("gradient", gradient), ("parameter", state.params), ("update", update)):
                 found |= {f"{name}_norm/{layer}": value for layer, value in layer_norms(tree).items()}
+        if wanted.small_weights:
+            found |= {f"small_weights/{name}": share for name, share in small_weights(state.params).items()}
         if wanted.activations or wanted.attention_entropy:
             recorded = _apart(step.inspect(state, hyperparameters, augmented.inputs))
             for name, array in recorded.items():
@@ -119,6 +130,28 @@ def finish(measured: Mapping[str, Any], *, config: Config, batch_size: int, at_e
     return result
 
 
+def named_sums(evaluation: Any) -> Measured:
+    """The sums over the training split that an evaluation gives (:class:`train.lane.Evaluation`), each by a name."""
+    parts = ((SUMS, evaluation.sums), (RESTS, evaluation.rests))
+    return {f"{prefix}{name}": value for prefix, part in parts for name, value in part.items()}
+
+
+def separated(measured: Measured) -> tuple[dict[str, np.ndarray], Measured]:
+    """Of what was measured of a lane, the sums over the whole training split in float64, and the rest."""
+    sums = {
+        name.removeprefix(SUMS): np.float64(value) + np.float64(measured[name.replace(SUMS, RESTS, 1)])
+        for name, value in measured.items()
+        if name.startswith(SUMS)
+    }
+    rest = {name: value for name, value in measured.items() if not name.startswith((SUMS, RESTS))}
+    return {name: np.asarray(value) for name, value in sums.items()}, rest
+
+
+def of_training(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics over the whole training split by column: ``training_accuracy``."""
+    return {f"training_{name}": value for name, value in metrics.items()}
+
+
 def layer_norms(tree: PyTree) -> dict[str, Float[Array, ""]]:
     """The Euclidean norm of all arrays of each layer: ``sqrt(sum of squares)``."""
     sums: dict[str, Any] = {}
@@ -127,6 +160,17 @@ def layer_norms(tree: PyTree) -> dict[str, Float[Array, ""]]:
         layer = name.rpartition("/")[0] or name
         sums[layer] = sums.get(layer, 0.0) + jnp.sum(jnp.square(leaf.astype(jnp.float32)))
     return {layer: jnp.sqrt(total) for layer, total in sums.items()}
+
+
+SMALL = 0.01
+"""Weights of less than this share of the largest of their kernel count as small."""
+
+
+def small_weights(params: PyTree) -> dict[str, Float[Array, ""]]:
+    """For each kernel, by its layer, the share of weights w with ``|w| < 0.01 max |w|``: nearly absent."""
+    leaves = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    sizes = {name: jnp.abs(leaf) for name, leaf in _apart(leaves).items() if leaf.ndim > 1}
+    return {name.rpartition("/")[0] or name: jnp.mean(size < SMALL * jnp.max(size)) for name, size in sizes.items()}
 
 
 def _apart(arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,17 @@ from train.data.task import Task
 from train.population import Population
 from train.records import Table
 
-OUTCOME = ("status", "error", "diverged_step", "steps", "parameters", "flops_per_step", "train_seconds")
-COUNTED = ("steps", "parameters", "flops_per_step", "train_seconds", "train_loss")
+OUTCOME = (
+    "status",
+    "error",
+    "diverged_step",
+    "steps",
+    "parameters",
+    "flops_per_step",
+    "sequential_products",
+    "train_seconds",
+)
+COUNTED = ("steps", "parameters", "flops_per_step", "sequential_products", "train_seconds", "train_loss")
 """Numbers that every trial's row has, whatever its task."""
 SPLITS = ("validation", "test")
 SPENT = ("compile", "step", "evaluate", "checkpoint", "input", "diagnose")
@@ -53,7 +62,7 @@ class Files:
         self.trials = Table(
             folder / ("tuning.csv" if tuning else "trials.csv"),
             (*head, *OUTCOME, *(("value",) if tuning else ()), "train_loss", *finals, *settings, *origin),
-            optional={"train_loss", *finals, *settings, *facts},
+            optional={"train_loss", "sequential_products", *finals, *settings, *facts},
         )
         self.curves = Table(
             folder / ("tuning_curves.csv" if tuning else "curves.csv"),

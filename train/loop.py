@@ -380,7 +380,7 @@ class _Run:
         for tracker in self.watch.trackers:
             tracker.conclude(trial, row["steps"], metrics)
         spent = cost(population.config, population.task)
-        row |= {"parameters": spent.parameters, "flops_per_step": spent.flops_per_step}
+        row |= {name: getattr(spent, name) for name in ("parameters", "flops_per_step", "sequential_products")}
         row |= {"train_seconds": round(self.trained_seconds, 3)}
         return head(trial) | row | values(trial.config) | origin(trial, population.task.facts, population.execution)
 

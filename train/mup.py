@@ -82,6 +82,8 @@ def check(config: Config) -> None:
         wrong = f"model.initialisation must be lecun, not {getattr(config.model, 'initialisation', '')}"
     elif getattr(config.model, "tie_embeddings", False):
         wrong = "model.tie_embeddings must be false: the output layer has factors of its own"
+    elif getattr(config.model, "widths", ()):
+        wrong = "model.widths must be empty: layers grow with one width"
     if wrong:
         raise BadInput(f"initialisation.mup_base_width={base}: {wrong}")
     _at_base(config)

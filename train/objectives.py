@@ -164,6 +164,23 @@ def _spelling_sums(spelled: tuple[str, ...], logits: Array, batch: Batch) -> dic
     return _sums(logits, batch) | lengths
 
 
+def _language_sums(spelled: tuple[str, ...], by_position: bool, logits: Array, batch: Batch) -> dict[str, Array]:
+    sums = _spelling_sums(spelled, logits, batch)
+    if by_position:
+        items = cross_entropy(logits, batch.targets, label_smoothing=0.0) * batch.weights
+        sums |= {"position_loss": jnp.sum(items, axis=0), "position_weight": jnp.sum(batch.weights, axis=0)}
+    return sums
+
+
+def _by_position(sums: Mapping[str, Any]) -> dict[str, float]:
+    """The loss early and late in a window, and how much the context in between is worth."""
+    loss, weight = (np.asarray(sums[f"position_{name}"], np.float64) for name in ("loss", "weight"))
+    time = loss.size
+    parts = {"early": slice(time // 16, time // 8), "late": slice(-(time // 4), None)}
+    means = {name: float(loss[part].sum() / weight[part].sum()) for name, part in parts.items()}
+    return {"loss_early": means["early"], "loss_late": means["late"], "context_gain": means["early"] - means["late"]}
+
+
 def _language_modelling(unit: str, spelled: tuple[str, ...], sums: Mapping[str, Any]) -> dict[str, float]:
     loss, accuracy = _means(sums).values()
     bits = float(sums["loss"]) / math.log(2)
@@ -174,6 +191,7 @@ def _language_modelling(unit: str, spelled: tuple[str, ...], sums: Mapping[str, 
         "accuracy": accuracy,
         # Saturates, for a finite loss is no divergence; NaN and infinity stay what they are.
         "perplexity": _perplexity(loss),
+        **(_by_position(sums) if "position_loss" in sums else {}),
     }
 
 
@@ -202,7 +220,7 @@ def translation(tokens_per_sentence: float) -> Objective:
     return Objective(loss, OF_LOGITS, _sums, metrics, _translation, _sentences)
 
 
-def language_modelling(unit: str, *, spelled: tuple[str, ...] = ()) -> Objective:
+def language_modelling(unit: str, *, spelled: tuple[str, ...] = (), by_position: bool = False) -> Objective:
     """The token after each token: cross-entropy in nats and in bits, accuracy, and perplexity exp(loss).
 
     Bits are counted by token, and by what the tokens spell: ``sum of the tokens' bits / sum of the
@@ -212,9 +230,13 @@ def language_modelling(unit: str, *, spelled: tuple[str, ...] = ()) -> Objective
         unit: what a token is: character, byte, ...; it names the metric ``bits_per_<unit>``.
         spelled: what else bits are counted by; for each, as ``character``, an evaluation's batches have
             ``lengths["characters"]``.
+        by_position: also the losses of the tokens from T/16 to T/8 of a window of T tokens (``loss_early``) and of its
+            last quarter (``loss_late``), and their difference (``context_gain``): what the context between them is
+            worth (Kaplan et al. 2020, section 3.2.1, has tokens 64 to 128 of 1,024).
     """
     metrics = ("loss", *(f"bits_per_{name}" for name in (unit, *spelled)), "accuracy", "perplexity")
-    sums = functools.partial(_spelling_sums, spelled)
+    metrics += ("loss_early", "loss_late", "context_gain") if by_position else ()
+    sums = functools.partial(_language_sums, spelled, by_position)
     return Objective(_loss, OF_LOGITS, sums, metrics, functools.partial(_language_modelling, unit, spelled))
 
 

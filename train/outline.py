@@ -46,7 +46,7 @@ def outline(config: Config, task: Task) -> Outline:
     """
     task, size = full_batch.resolve(config, task)
     task.sampler.check(task.train.arrays, batch_size=size)
-    diagnostics.check(config, size)
+    diagnostics.check(config, task, size)
     step = make_step(config, task.shapes, task.objective, task.decoding)
     hyperparameters: dict[str, dict[str, Any]] = {}
     for path in traced_paths([config]):
@@ -68,9 +68,11 @@ def diagnostic_columns(config: Config, task: Task) -> tuple[str, ...]:
     """
     if not config.diagnostics.is_on:
         return ()
+    whole = dict.fromkeys(task.objective.metrics, 0.0) if config.diagnostics.training_split else {}
     found = outline(config, task)
     diagnose = diagnostics.make_diagnosis(config, found.step)
     measured = jax.eval_shape(diagnose, found.state, found.hyperparameters, found.batch, found.keys, SEED, NUMBER)
     ones = {name: np.ones(leaf.shape) for name, leaf in measured.items()}
     size = len(jax.tree.leaves(found.batch.inputs)[0])
-    return tuple(diagnostics.finish(ones, config=config, batch_size=size, at_end=True))
+    step = diagnostics.finish(ones, config=config, batch_size=size, at_end=True)
+    return (*step, *diagnostics.of_training(whole))

@@ -36,6 +36,8 @@ from train.step import State, make_step
 logger = logging.getLogger("paribus")
 
 AXIS = "lanes"
+COMPILER_OPTIONS: dict[str, Any] = {}
+"""XLA's, for the programs of every population."""
 
 
 class Population:
@@ -184,16 +186,21 @@ class Population:
     def diagnose(self, states: State, step: int) -> dict[str, Any]:
         """What the diagnostics find of every lane before ``step``; see :meth:`diagnosed`."""
         step = min(step, self.config.training.steps - 1)
-        return self._diagnose(states, self.splits.training(step), step)()
+        wanted = self.config.diagnostics
+        found = self._diagnose(states, self.splits.training(step), step)() if wanted.of_a_step else {}
+        if wanted.training_split:
+            found |= diagnostics.named_sums(self.evaluate(states, "train", self.task.train.arrays))
+        return found
 
     def _diagnose(self, states: State, source: Arrays | Chunk, step: int) -> Callable[[], dict[str, Any]]:
         return self._program("diagnose", self._lane.diagnose, (states, self.lanes), (source, np.int32(step)))
 
     def diagnosed(self, found: dict[str, Any], lane: int, step: int) -> dict[str, float]:
         """The columns of one lane, of what :meth:`diagnose` found at ``step``."""
-        own = {name: np.asarray(value[lane]) for name, value in found.items()}
+        whole, own = diagnostics.separated({name: np.asarray(value[lane]) for name, value in found.items()})
         size, at_end = self._lane.batch_size, step == self.config.training.steps
-        return diagnostics.finish(own, config=self.config, batch_size=size, at_end=at_end)
+        result = diagnostics.finish(own, config=self.config, batch_size=size, at_end=at_end)
+        return result | (diagnostics.of_training(self.task.objective.finish(whole)) if whole else {})
 
     @property
     def stops_early(self) -> bool:
@@ -286,18 +293,15 @@ class Population:
         start, before = time.perf_counter(), self.compile_seconds
         if not self.config.execution.input_workers:  # processes would outlive a population that is never run
             self.splits.has_input(0)  # which begins to read
-        states = self._states_shape()
+        states, wanted, whole = self._states_shape(), self.config.diagnostics, self.task.train.arrays
         calls = (
             self._init,
             lambda: self._advance(states, self.splits.training_shape(), 0, 0),
             lambda: self._prepare_evaluation(states, "validation", self.task.validation.arrays),
             lambda: self._prepare_final_evaluation(states),
             *self._early_stopping(states),
-            *(
-                [lambda: self._diagnose(states, self.splits.training_shape(), 0)]
-                if self.config.diagnostics.is_on
-                else []
-            ),
+            *([lambda: self._diagnose(states, self.splits.training_shape(), 0)] if wanted.of_a_step else []),
+            *([lambda: self._prepare_evaluation(states, "train", whole)] if wanted.training_split else []),
         )
         with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
             for program in [pool.submit(call) for call in calls]:
@@ -357,7 +361,7 @@ class Population:
         if name not in self._programs:
             start = time.perf_counter()
             program = jax.jit((over or self._over_lanes)(function), donate_argnums=(0,) if donate else ())
-            self._programs[name] = program.lower(first, rest, shared).compile(dict(options or {}))
+            self._programs[name] = program.lower(first, rest, shared).compile({**COMPILER_OPTIONS, **(options or {})})
             self.compile_seconds += time.perf_counter() - start
             logger.debug("%s: compiled %s in %.1f s", self.id, name, time.perf_counter() - start)
         program = self._programs[name]
@@ -386,9 +390,10 @@ class Population:
     def _over_lanes(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def on_device(first: Any, rest: tuple, shared: tuple) -> Any:
             lanes = (first, *rest)
-            # Batched factorisations (orthogonal kernels) deadlock in jaxlib's CPU thread pool, so lanes
-            # are initialised one after another. A decoding ends when its own rows have ended.
-            if self.strategy == "vectorised" and function not in (self._lane.init, self._lane.decode):
+            # Batched factorisations (orthogonal kernels, singular values) deadlock in jaxlib's CPU thread pool, so
+            # lanes are initialised and diagnosed one after another. A decoding ends when its own rows have ended.
+            alone = (self._lane.init, self._lane.decode, self._lane.diagnose)
+            if self.strategy == "vectorised" and function not in alone:
                 return jax.vmap(lambda lane: function(*lane, *shared))(lanes)
             return jax.lax.map(lambda lane: function(*lane, *shared), lanes)
 

@@ -279,6 +279,9 @@ class Diagnostics(Configuration):
         noise_scale: the simple gradient noise scale (McCandlish et al. 2018, equation 2.9), from the gradients of parts
             of the batch.
         noise_scale_parts: how many of them, of equal size; more give less noise in the estimate.
+        small_weights: of each kernel, the share of weights that are less than a hundredth of its largest.
+        training_split: the task's metrics over the whole training split, as an evaluation measures it: without
+            dropout, by the weights of one moment. Labels are those that are trained on, wrong ones too.
     """
 
     norms: Annotated[bool, Static()] = False
@@ -289,6 +292,13 @@ class Diagnostics(Configuration):
     curvature_iterations: Annotated[int, Static(ge=2)] = 20
     noise_scale: Annotated[bool, Static()] = False
     noise_scale_parts: Annotated[int, Static(ge=2)] = 2
+    small_weights: Annotated[bool, Static()] = False
+    training_split: Annotated[bool, Static()] = False
+
+    @property
+    def of_a_step(self) -> bool:
+        """Whether anything of a training step is measured."""
+        return dataclasses.replace(self, training_split=False).is_on
 
     @property
     def is_on(self) -> bool:

@@ -107,7 +107,8 @@ def log_norms(inputs: Array, start: Callable[..., Any], advance: Callable[..., A
     def reach(carry: tuple[Any, Array, Array], lag: Array) -> tuple[tuple[Any, Array, Array], Array]:
         done, product, size = carry
         product, size = jax.lax.fori_loop(done, lag, back, (product, size))
-        norm = jnp.linalg.norm(jnp.swapaxes(product, 0, 1), ord=2, axis=(1, 2))
+        # One after another: batched factorisations deadlock in jaxlib's CPU thread pool.
+        norm = jax.lax.map(lambda one: jnp.linalg.norm(one, ord=2), jnp.swapaxes(product, 0, 1))
         return (lag, product, size), size + jnp.log(norm)
 
     size = ends[-1]

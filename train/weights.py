@@ -13,7 +13,7 @@ program that reads safetensors can use them. The file's metadata say what made t
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -105,18 +105,19 @@ def _shapes(values: Mapping[str, Any]) -> Shapes:
     return Shapes(**{**values, "inputs": tuple(values["inputs"])})
 
 
-def of_folder(folder: Path, which: Which) -> dict[str, Weights]:
+def of_folder(folder: Path, which: Which, *, only: Collection[str] | None = None) -> dict[str, Weights]:
     """The weights of every trial whose checkpoints lie below this folder, by the trial's name.
 
     Args:
         folder: ``checkpoints/`` of a study, with a folder for each population.
         which: ``last``: of the newest checkpoint. ``best``: of the one with the least score, among those that were kept
             (see ``execution.keep_best``).
+        only: names of the trials that are wanted; None for all.
     """
     result: dict[str, Weights] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.is_dir() and ".damaged-" not in path.name:
-            for name, found in _of_population(path, which).items():
+            for name, found in _of_population(path, which, only).items():
                 if name not in result or _rank(found, which) > _rank(result[name], which):
                     result[name] = found
     return result
@@ -126,7 +127,7 @@ def _rank(weights: Weights, which: Which) -> float:
     return weights.facts["step"] if which == "last" else -weights.facts["score"]
 
 
-def _of_population(folder: Path, which: Which) -> dict[str, Weights]:
+def _of_population(folder: Path, which: Which, only: Collection[str] | None) -> dict[str, Weights]:
     checkpoints = Checkpoints(folder)
     try:
         steps = {
@@ -134,6 +135,8 @@ def _of_population(folder: Path, which: Which) -> dict[str, Weights]:
         }
         result = {}
         for lane in dict.fromkeys(lane for facts in steps.values() for lane in facts["trials"]):
+            if only is not None and lane not in only:
+                continue
             having = [step for step, facts in steps.items() if lane in facts["trials"]]
             if which == "best":
                 having = [step for step in having if lane in steps[step]["scores"]]

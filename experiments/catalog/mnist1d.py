@@ -2,10 +2,11 @@
 
     python -m experiments --experiment=mnist1d
 
-A linear model, a residual perceptron, a convolutional network and a recurrent one read signals of 40 points. The control
-shuffles the points of every signal by one fixed permutation, which takes away neighbourhood and nothing else.
+A linear model, a residual perceptron, a convolutional network and a recurrent one read signals of 40 points. The
+control shuffles the points of every signal by one fixed permutation: it takes away neighbourhood and nothing else.
 
-Expected: TODO
+Expected: to be measured. The authors found test accuracies of 94 (CNN), 91 (GRU), 68 (perceptron) and 32% (linear), and
+56, 57, 68 and 32% with the points shuffled.
 """
 
 from experiments.spaces import Choice
@@ -34,7 +35,8 @@ PUBLISHED = {
 """Test accuracies of the authors' README; the notebook's last values are 31.5, 65.1, 92.3 and 89.1 per cent, shuffled
 31.5, 66.0, 58.7 and 53.3."""
 
-RATES = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2)
+STEPS = {"smoke": 20, "cpu": 2_000, "full": 6_000}
+RATES = {"cpu": (2e-3, 5e-3, 1e-2), "full": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2)}
 
 
 def study(preset: Preset) -> Study:
@@ -45,8 +47,7 @@ def study(preset: Preset) -> Study:
     from train.optimizers import adam
     from train.schedules import constant
 
-    steps = 20 if preset == "smoke" else 6_000
-    tuning = Tuning(space={"optimizer.learning_rate": Choice(RATES)}, search="grid", trials=len(RATES))
+    steps, rates = STEPS[preset], RATES.get(preset)
     models = {
         "mlp": mlp.Config(depth=2, width=100, residual=True),
         "linear": mlp.Config(depth=0),
@@ -77,10 +78,12 @@ def study(preset: Preset) -> Study:
             higher_is_better=True,
             percent=True,
         ),
-        tuning=None if preset == "smoke" else tuning,
+        tuning=None
+        if rates is None
+        else Tuning(space={"optimizer.learning_rate": Choice(rates)}, search="grid", trials=len(rates)),
         claims=(
             Better(
-                statement="The CNN is more accurate than the perceptron by 20 points with at most 40% of its parameters",
+                statement="The CNN beats the perceptron by 20 points with at most 40% of its parameters",
                 source=SOURCE,
                 arm="cnn",
                 than="mlp",
@@ -117,6 +120,6 @@ def study(preset: Preset) -> Study:
             "as its length wants it, and theirs one on each side.",
             "Signals are standardised by the training split alone; the authors standardise by both splits.",
             "The learning rate is tuned for every arm; the authors take 1e-2 for all.",
-            "The presets cpu and full are the same, since the authors' own size fits a laptop.",
+            "The preset cpu trains for 2,000 steps, the authors for 6,000.",
         ),
     )

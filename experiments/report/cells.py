@@ -9,7 +9,7 @@ from experiments.comparisons import Comparison
 from experiments.report.cautions import unfinished
 from experiments.report.rows import Row, UntrainedRow
 from experiments.report.summary import Summary
-from experiments.statistics import LEVEL, Interval
+from experiments.statistics import LEVEL, Interval, Spread
 from experiments.study import Study
 
 DAGGER = "\N{DAGGER}"
@@ -26,14 +26,15 @@ class Cell(NamedTuple):
 
 def headings(summary: Summary) -> tuple[Cell, ...]:
     """The column headings; a detail carries the unit."""
-    metric, margin = summary.study.metric, summary.study.equivalence_margin
+    study = summary.study
+    metric, margin = study.metric, study.equivalence_margin
     return (
         Cell("arm"),
         Cell("n"),
         Cell(metric.label, "%" if metric.percent else ""),
         Cell(
             "difference",
-            f"to {summary.study.baseline_name}, points" if metric.percent else f"to {summary.study.baseline_name}",
+            f"to {study.baseline_name}, points" if metric.percent else f"to {study.baseline_name}",
         ),
         Cell("effect", "SDs"),
         Cell("p", "Holm"),
@@ -42,6 +43,7 @@ def headings(summary: Summary) -> tuple[Cell, ...]:
         Cell("parameters"),
         Cell("FLOPs", "per step"),
         Cell("training", "s"),
+        *([Cell("latency", "ms")] if study.recommends else []),
     )
 
 
@@ -61,6 +63,7 @@ def cells(row: Row, study: Study) -> tuple[Cell, ...]:
         Cell(formatting.si(row.parameters), value=row.parameters),
         Cell(formatting.si(row.flops_per_step), value=row.flops_per_step),
         Cell(*formatting.seconds(row.train_seconds.mean, row.train_seconds.sd), row.train_seconds.mean),
+        *([_latency(row.latency)] if study.recommends else []),
     )
     compared = (
         (Cell(formatting.ABSENT),) * _compared_columns(study) if comparison is None else _compared(comparison, study)
@@ -81,7 +84,15 @@ def untrained_cells(row: UntrainedRow, study: Study) -> tuple[Cell, ...]:
     absent = Cell(formatting.ABSENT)
     detail = f"no training; data of {formatting.listed(list(row.arms))}" if row.arms else "no training"
     value = Cell(formatting.metric_number(row.value, study.metric), value=row.value)
-    return (Cell(row.name, detail, row.name), absent, value, *[absent] * (_compared_columns(study) + 3))
+    costs = 4 if study.recommends else 3
+    return (Cell(row.name, detail, row.name), absent, value, *[absent] * (_compared_columns(study) + costs))
+
+
+def _latency(spread: Spread | None) -> Cell:
+    """Milliseconds for one example, with their interval."""
+    if spread is None:
+        return Cell(formatting.ABSENT)
+    return Cell(f"{spread.mean:.3g}", _range(spread.interval, lambda value: f"{value:.3g}"), spread.mean)
 
 
 def _compared_columns(study: Study) -> int:

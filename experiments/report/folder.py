@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from experiments.explanations import views
 from experiments.registration import Registration
 from experiments.report import latex, table, tuned
 from experiments.report.page import Picture, page
@@ -32,6 +33,7 @@ def write(
     command: str,
     untrained: pd.DataFrame | None = None,
     registration: Registration | None = None,
+    latencies: pd.DataFrame | None = None,
 ) -> Summary:
     """Write ``directory/report`` and return what it says.
 
@@ -46,6 +48,7 @@ def write(
         command: the command line that makes the report again.
         untrained: a row for each arm and each prediction without training that its data have; None for none.
         registration: what was registered before the first step; None where that is not known.
+        latencies: ``latency.csv``, a row an arm and round; None where it was not measured.
 
     Raises:
         BadInput: the metric is no column of ``trials``, or the records of tuning are damaged.
@@ -58,6 +61,8 @@ def write(
         tuned=tuned.read(directory),
         registration=registration,
         curves=curves,
+        latencies=latencies,
+        explanations=views.read(directory, set(trials["trial"].astype(str))),
     )
     replace(directory / NAME, lambda folder: _fill(folder, summary, curves))
     return summary

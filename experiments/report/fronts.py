@@ -1,53 +1,31 @@
-"""Which arms are worth their cost: the metric against parameters, FLOPs and training time."""
+"""Which arms are worth their cost: the metric against parameters, FLOPs, training time and inference latency."""
 
 import math
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
 from experiments.report.drawing import HEIGHT, WIDTH, Look, bars, blank, looks, metric_axis, say
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
+from experiments.statistics import Spread
+from experiments.statistics.pareto import front
 
-_COSTS = {"parameters": "parameters", "flops_per_step": "FLOPs per step", "train_seconds": "training (s)"}
-
-
-def front(costs: np.ndarray, values: np.ndarray, *, higher_is_better: bool) -> np.ndarray:
-    """The places of a Pareto front, cheapest first: no other is as cheap and as good and better in one of the two.
-
-    Args:
-        costs: of each arm; NaN where not known, which is on no front.
-        values: the metric of each.
-        higher_is_better: direction of the metric.
-    """
-    scores = values if higher_is_better else -values
-    known = np.flatnonzero(np.isfinite(costs) & np.isfinite(scores))
-    found: list[int] = []
-    best = -math.inf
-    for place in sorted(known, key=lambda each: (costs[each], -scores[each])):
-        equal = bool(found) and costs[place] == costs[found[-1]] and scores[place] == best
-        if scores[place] > best or equal:
-            found.append(int(place))
-            best = float(scores[place])
-    return np.array(found, dtype=int)
-
-
-def costs_of(row: Row) -> dict[str, float]:
-    """What an arm costs, by column."""
-    return {
-        "parameters": row.parameters,
-        "flops_per_step": row.flops_per_step,
-        "train_seconds": row.train_seconds.mean,
-    }
+_COSTS = {
+    "parameters": "parameters",
+    "flops_per_step": "FLOPs per step",
+    "train_seconds": "training (s)",
+    "latency": "latency (ms)",
+}
 
 
 def fronts(summary: Summary) -> Figure:
     """A panel for each cost: every arm's mean with its interval, those of the front joined and filled."""
     figure, first = blank()
     rows = [row for row in summary.rows if row.metric.n]
-    shown = [name for name in _COSTS if any(costs_of(row)[name] > 0 for row in rows)]
+    shown = [name for name in _COSTS if any(row.costs[name] > 0 for row in rows)]
     if not shown:
         say(first, "no trial finished")
         return figure
@@ -65,7 +43,7 @@ def fronts(summary: Summary) -> Figure:
 
 
 def _panel(axes: Axes, summary: Summary, rows: list[Row], name: str, styles: dict[str, Look]) -> None:
-    costs = np.array([costs_of(row)[name] for row in rows])
+    costs = np.array([row.costs[name] for row in rows])
     values = np.array([row.metric.mean for row in rows])
     best = front(np.where(costs > 0, costs, np.nan), values, higher_is_better=summary.study.metric.higher_is_better)
     # Between its points a front is a step: who may pay a little more gets no more than the cheaper arm.
@@ -76,6 +54,7 @@ def _panel(axes: Axes, summary: Summary, rows: list[Row], name: str, styles: dic
             costs[place] if costs[place] > 0 else math.nan,
             values[place],
             yerr=bars(row.metric),
+            xerr=_measured(row, name),
             color=look.color,
             marker=look.marker,
             markersize=5,
@@ -89,6 +68,14 @@ def _panel(axes: Axes, summary: Summary, rows: list[Row], name: str, styles: dic
     known = costs[costs > 0]
     axes.set_xlim(known.min() / 1.5, known.max() * 1.5)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if known.max() < 30 * known.min() else (1,)))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    # Parts of a second have prefixes of their own, which would be read as others.
+    plain = name in ("train_seconds", "latency")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}") if plain else EngFormatter(sep=""))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(_COSTS[name])
+
+
+def _measured(row: Row, name: str) -> list[list[float]] | None:
+    """The interval of a cost that is measured; None for one that is counted."""
+    spread = {"train_seconds": row.train_seconds, "latency": row.latency}.get(name)
+    return bars(spread) if isinstance(spread, Spread) else None

@@ -1,13 +1,14 @@
 """The figures of a report, each with what it shows in words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments import formatting
-from experiments.report import figures, fronts, sensitivity, tuning_figures
+from experiments.explanations.views import Explanation
+from experiments.report import explanations, figures, fronts, lags, sensitivity, tuning_figures
 from experiments.report.drawing import WIDTH
 from experiments.report.summary import Summary
 from experiments.report.tuned import Tuned
@@ -56,6 +57,16 @@ def gallery(summary: Summary, curves: pd.DataFrame) -> Iterator[Drawn]:
         "no other arm is at once cheaper and better. Bars are 95% intervals.",
         f"Scatter charts against parameters, FLOPs and training time. Mean {said}",
     )
+    if lags.measured(summary):
+        yield Drawn(
+            "state_gradients",
+            lags.state_gradients(summary),
+            "How strongly the last state of a recurrent network depends on an earlier one, against the lag between "
+            "them, at the end of training: means over the seeds, with 95% intervals. A thin line without markers is "
+            "the bound of the simple network in its colour, the largest singular value of its recurrent weights to "
+            "the power of the lag.",
+            "Line chart, a line for each arm.",
+        )
     if sensitivity.numeric_factors(summary):
         yield Drawn(
             "sensitivity",
@@ -73,6 +84,7 @@ def gallery(summary: Summary, curves: pd.DataFrame) -> Iterator[Drawn]:
         )
     if summary.tuned is not None:
         yield from _tuning(summary, summary.tuned)
+    yield from _explained(summary.explanations)
 
 
 def _tuning(summary: Summary, tuned: Tuned) -> Iterator[Drawn]:
@@ -92,3 +104,15 @@ def _tuning(summary: Summary, tuned: Tuned) -> Iterator[Drawn]:
         "cross, the ranking of the arms depends on the budget. Exact for random search, an approximation for others.",
         f"Line chart, a line for each arm. Best {column}: {best}.",
     )
+
+
+def _explained(found: Sequence[Explanation]) -> Iterator[Drawn]:
+    """The figures of what trained models look at."""
+    for each, figure in explanations.figures(found):
+        titles = ", ".join(dict.fromkeys(panel.title for panel in each.panels[:12]))
+        yield Drawn(
+            explanations.name_of(each),
+            figure,
+            f"{each.trial}. {each.caption}",
+            f"{each.name} of trial {each.trial}: {titles}.",
+        )

@@ -15,6 +15,12 @@ _EQUAL = (
 )
 
 
+_LATENCY = (
+    "Milliseconds that the evaluation of one example takes, input and weights on the device, nothing else running: "
+    "mean and 95% interval over rounds in which the arms take turns."
+)
+
+
 def origins(summary: Summary) -> tuple[str, ...]:
     """How each column's numbers come about, a sentence or two each, in the order of :func:`headings`."""
     baseline = summary.study.baseline_name
@@ -34,6 +40,7 @@ def origins(summary: Summary) -> tuple[str, ...]:
         "Trained parameters.",
         "Floating-point operations of one training step of one trial, as the compiler counts them.",
         "Seconds on the device that a trial trained for: mean and standard deviation over the finished trials.",
+        *([_LATENCY] if summary.study.recommends else []),
     )
 
 

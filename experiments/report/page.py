@@ -55,6 +55,7 @@ def page(summary: Summary, pictures: Sequence[Picture], curves: pd.DataFrame) ->
         legend=legend(summary),
         seeds=_seeds(summary),
         figures=pictures,
+        explained=[picture for picture in pictures if picture.name.startswith("explanation-")],
         data=Markup(page_data(summary, curves)),  # its own text lets no tag begin
         changes={arm: [f"{path} = {value!r}" for path, value in delta.items()] for arm, delta in study.arms.items()},
     )

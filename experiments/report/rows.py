@@ -30,6 +30,7 @@ class Row:
             length); a trial that failed has none. None where there are no curves.
         exploratory: whether it came after the study was registered.
         edges: tuned paths whose winning value is at the edge of its space.
+        latency: spread over rounds of the milliseconds that one example takes; None where it was not measured.
     """
 
     arm: str
@@ -44,6 +45,17 @@ class Row:
     curve_area: Spread | None = None
     exploratory: bool = False
     edges: tuple[str, ...] = ()
+    latency: Spread | None = None
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """What the arm costs, by name (see :data:`experiments.recommendation.COSTS`); NaN where that is not known."""
+        return {
+            "parameters": self.parameters,
+            "flops_per_step": self.flops_per_step,
+            "train_seconds": self.train_seconds.mean,
+            "latency": float("nan") if self.latency is None else self.latency.mean,
+        }
 
     @property
     def bold(self) -> bool:
@@ -125,3 +137,14 @@ def curve_area(arm: str, column: str, curves: pd.DataFrame | None) -> Spread | N
         return None
     areas = area_under_curve(table.columns.to_numpy(np.float64), table.to_numpy())
     return statistics.spread(areas)
+
+
+def latency(arm: str, measured: pd.DataFrame | None) -> Spread | None:
+    """Spread over the rounds of an arm's milliseconds for one example; None where they were not measured.
+
+    Args:
+        arm: its name.
+        measured: ``latency.csv``, a row an arm and round.
+    """
+    mine = None if measured is None else measured.loc[measured["arm"] == arm, "milliseconds"]
+    return None if mine is None or mine.empty else statistics.spread(mine.to_numpy(np.float64))

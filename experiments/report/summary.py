@@ -11,11 +11,13 @@ import pandas as pd
 
 from experiments.claims import evaluate
 from experiments.comparisons import compare, results
+from experiments.explanations.views import Explanation
 from experiments.formatting import listed, short
+from experiments.recommendation import Recommendation, recommend
 from experiments.registration import Registration
 from experiments.report import matched, sources
 from experiments.report.cautions import cautions
-from experiments.report.rows import Row, UntrainedRow, curve_area, row, untrained_rows
+from experiments.report.rows import Row, UntrainedRow, curve_area, latency, row, untrained_rows
 from experiments.report.tuned import Tuned
 from experiments.statistics.variance import Attribution
 from experiments.study import Study
@@ -71,6 +73,8 @@ class Summary:
         registration: what was registered before the first step; None where that is not known.
         exploratory: arms that came after the registration.
         exploratory_seeds: seeds that came after it.
+        recommendation: which arm to take; None where the study does not ask.
+        explanations: what trained models look at, of the trials that were explained.
     """
 
     study: Study
@@ -91,6 +95,8 @@ class Summary:
     registration: Registration | None = None
     exploratory: frozenset[str] = frozenset()
     exploratory_seeds: tuple[int, ...] = ()
+    recommendation: Recommendation | None = None
+    explanations: tuple[Explanation, ...] = ()
 
     @property
     def family(self) -> int:
@@ -112,6 +118,8 @@ def summarise(
     tuned: Tuned | None = None,
     registration: Registration | None = None,
     curves: pd.DataFrame | None = None,
+    latencies: pd.DataFrame | None = None,
+    explanations: tuple[Explanation, ...] = (),
 ) -> Summary:
     """Draw all conclusions of a study from its records.
 
@@ -123,6 +131,8 @@ def summarise(
         tuned: what tuning left behind; None for nothing.
         registration: what was registered before the first step; None where that is not known.
         curves: ``curves.csv``, a row a trial and evaluation, for claims on how a metric develops.
+        latencies: ``latency.csv``, a row an arm and round; None where it was not measured.
+        explanations: of the trials that were explained.
 
     Raises:
         BadInput: the metric is no column of ``trials``.
@@ -144,9 +154,12 @@ def summarise(
             exploratory=row.arm in exploratory,
             edges=_edges_of(tuned, row.arm),
             curve_area=curve_area(row.arm, study.metric.curve, curves),
+            latency=latency(row.arm, latencies),
         )
         for row in rows
     )
+    table = pd.DataFrame(values).sort_index()
+    costs = {row.arm: row.costs for row in rows}
     later = _later(registration, [arm for arm in arms if arm in exploratory], seeds)
     return Summary(
         study=study,
@@ -154,7 +167,7 @@ def summarise(
         rows=rows,
         untrained=() if untrained is None else untrained_rows(study, untrained),
         verdicts=evaluate(study, named, family, curves),
-        values=pd.DataFrame(values).sort_index(),
+        values=table,
         failures=_failures(named),
         cautions=(
             *cautions(study, trials, rows),
@@ -173,6 +186,8 @@ def summarise(
         registration=registration,
         exploratory=exploratory,
         exploratory_seeds=tuple(seeds),
+        recommendation=recommend(table, costs, study.metric) if study.recommends else None,
+        explanations=explanations,
     )
 
 

@@ -25,7 +25,8 @@ def markdown(summary: Summary) -> str:
     lines += [
         markdown_line([one_line(cell) for cell in untrained_cells(row, summary.study)]) for row in summary.untrained
     ]
-    notes = [*legend(summary), *summary.cautions]
+    advice = [] if summary.recommendation is None else [" ".join(summary.recommendation.sentences)]
+    notes = [*advice, *legend(summary), *summary.cautions]
     return "\n".join([*lines, "", *(f"{note}\n" for note in notes)])
 
 
@@ -137,4 +138,5 @@ def _cost(row: Row) -> dict[str, object]:
         "flops_per_step": row.flops_per_step,
         **spread_columns("train_seconds", row.train_seconds),
         **(spread_columns("curve_area", row.curve_area) if row.curve_area is not None else {}),
+        **(spread_columns("latency_ms", row.latency) if row.latency is not None else {}),
     }

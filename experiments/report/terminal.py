@@ -15,7 +15,7 @@ _STYLES = {"supported": "bold green", "refuted": "bold red", "inconclusive": "bo
 
 
 def print_table(console: Console, summary: Summary) -> None:
-    """Print the table, how to read it, the cautions and, last, the verdict on each claim.
+    """Print the table, how to read it, the cautions, the verdict on each claim and, where there is one, the advice.
 
     Where the console is too narrow for the table, it is printed in parts, each with the arms' names.
     """
@@ -33,6 +33,11 @@ def print_table(console: Console, summary: Summary) -> None:
         outcome = (verdict.outcome.upper() + mark, _STYLES[verdict.outcome])
         console.print(Text.assemble(outcome, f": {verdict.statement}"))
         console.print(Text(verdict.explanation))
+    if summary.recommendation is not None:
+        console.print()
+        console.print(Text("RECOMMENDATION", style="bold green"))
+        for sentence in summary.recommendation.sentences:
+            console.print(Text(sentence))
 
 
 def parts(console: Console, count: int, table: Callable[[list[int]], Table]) -> Iterator[Table]:

@@ -40,6 +40,7 @@ def verdict_json(summary: Summary) -> str:
         "claims": [_claim(verdict, summary) for verdict in summary.verdicts],
         "arms": [_arm(row) for row in summary.rows],
         "untrained": [{"name": row.name, "arms": list(row.arms), "value": row.value} for row in summary.untrained],
+        "recommendation": None if summary.recommendation is None else dataclasses.asdict(summary.recommendation),
         "variance": sources.document(summary.sources),
         "failures": [vars(failure) for failure in summary.failures],
         "cautions": list(summary.cautions),
@@ -81,6 +82,7 @@ def _arm(row: Row) -> dict[str, Any]:
         "flops_per_step": row.flops_per_step,
         "train_seconds": _spread(row.train_seconds),
         "curve_area": None if row.curve_area is None else _spread(row.curve_area),
+        "latency_ms": None if row.latency is None else _spread(row.latency),
     }
 
 

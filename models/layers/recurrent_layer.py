@@ -32,6 +32,7 @@ class Cell:
     kind: Literal["vanilla", "gru", "lstm"]
     width: int
     forget_bias: float
+    chrono_range: int = 0
     recurrent_init: Literal["orthogonal", "identity", "glorot"] = "orthogonal"
     input_init: Literal["glorot", "small_normal"] = "glorot"
     activation: Literal["tanh", "relu"] = "tanh"
@@ -82,9 +83,14 @@ class Cell:
         return jax.random.uniform(key, shape, dtype, -limit, limit)
 
     def _bias_init(self, key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-        del key
         bias = jnp.zeros(shape, dtype)
         if self.kind != "lstm" or self.variant == "no_forget_gate":
+            return bias
+        if self.chrono_range:
+            forget = jnp.log(jax.random.uniform(key, (self.width,), dtype, 1, self.chrono_range - 1))
+            for gate, values in (("forget_gate", forget), ("input_gate", -forget)):
+                at = self.width * self.blocks.index(gate)
+                bias = bias.at[at : at + self.width].set(values)
             return bias
         # Coupled: f = 1 - sigmoid(a_i) = sigmoid(-a_i), which begins where the forget gate of the others does.
         coupled = self.variant == "coupled_gates"

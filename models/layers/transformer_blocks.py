@@ -86,8 +86,9 @@ class Block(nn.Module):
         if memory is not None:
             mixed = self._attend_to_source(normed(x, "norm_cross", pre), context, memory)
             x = normed(x + self._drop(mixed, context, "dropout_cross_attention"), "norm_cross", not pre)
-        hidden = self._perceptron(normed(x, "norm_2", pre))
-        x = normed(x + self._drop(hidden, context, "dropout_feedforward"), "norm_2", not pre)
+        if self.config.feedforward:
+            hidden = self._perceptron(normed(x, "norm_2", pre))
+            x = normed(x + self._drop(hidden, context, "dropout_feedforward"), "norm_2", not pre)
         record(self, "residual", lambda: x)
         return x, cache
 

@@ -17,7 +17,8 @@ class StackConfig(Configuration):
         width: length of the vector at each position.
         depth: number of blocks.
         heads: attention heads in each block.
-        feedforward: hidden units of each block's perceptron.
+        feedforward: hidden units of each block's perceptron; 0 leaves perceptron and its norm out (as in Olsson et al.
+            2022, "In-context learning and induction heads", and Arora et al. 2023).
         activation: nonlinearity of the perceptron. The gated ones have a second product beside the
             first (Shazeer 2020, section 2): as many parameters as another one has then need two
             thirds of the hidden units.
@@ -55,7 +56,7 @@ class StackConfig(Configuration):
     width: Annotated[int, Static(ge=1)] = 64
     depth: Annotated[int, Static(ge=1)] = 2
     heads: Annotated[int, Static(ge=1)] = 4
-    feedforward: Annotated[int, Static(ge=1)] = 256
+    feedforward: Annotated[int, Static(ge=0)] = 256
     activation: Annotated[Literal["gelu", "gelu_tanh", "relu", "swiglu", "geglu"], Static()] = "gelu_tanh"
     dropout_rate: Annotated[float, Traced(ge=0, lt=1, off=0.0)] = 0.0
     use_bias: Annotated[bool, Static()] = True

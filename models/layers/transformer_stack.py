@@ -80,7 +80,8 @@ class Stack(nn.Module):
         x = Dropout(name="dropout_input")(x, rate, train=train)
         record(self, "embedded", lambda: x)
         dropping = train and not (isinstance(rate, int | float) and rate == 0)
-        options = (config, self.causal, dropping, config.depth * (3 if self.cross else 2))
+        branches = 1 + self.cross + bool(config.feedforward)
+        options = (config, self.causal, dropping, config.depth * branches)
         block: Any = nn.remat(Block, prevent_cse=not config.scan_layers) if config.remat else Block
         if config.scan_layers:
             axes: Any = (nn.broadcast, 1, 1)  # of context, caches, memory

@@ -1,6 +1,7 @@
 """A small training problem for every family of ``models/``, with data made from random numbers.
 
-The study ``architectures`` trains four families. The others are measured on these, which cost what real data of their shapes would:
+The study ``architectures`` trains four families. The others are
+measured on these, which cost what real data of their shapes would:
 the time of a step does not depend on what is in the arrays. All sequences of a case are of one length.
 """
 

@@ -12,8 +12,10 @@ from experiments.study import (
     Equivalent,
     Exponent,
     Interaction,
+    LessSensitive,
     Metric,
     Monotone,
+    Ratio,
     SteadierOptimum,
     StepsToTarget,
     Within,
@@ -80,6 +82,25 @@ def test_within_a_band(make_study, values, low, high, outcome):
 def test_equivalence(make_study, values, margin, outcome):
     values["a"] = values["base"] - 0.1 + 0.005 * np.array([-1, 1, -1, 1, -1, 1])
     assert verdict(make_study, Equivalent(arm="a", than="base", margin=margin, **text()), values).outcome == outcome
+
+
+@pytest.mark.parametrize(("at_most", "outcome"), [(0.95, "supported"), (0.85, "refuted"), (0.9, "inconclusive")])
+def test_a_ratio_by_its_logarithms(make_study, values, at_most, outcome):
+    found = verdict(make_study, Ratio(arm="a", than="base", at_most=at_most, **text()), values)
+    assert found.outcome == outcome
+    assert found.estimate == pytest.approx(stats.gmean(values["a"] / values["base"]))
+    low, high = np.exp(t_interval(np.log(values["a"] / values["base"])))
+    assert found.interval.low <= low * (1 + 1e-12)
+    assert found.interval.high >= high * (1 - 1e-12)
+
+
+def test_a_ratio_needs_positive_numbers(make_study, values):
+    values["a"][2] = 0
+    found = verdict(make_study, Ratio(arm="a", than="base", at_most=2, **text()), values)
+    assert found.outcome == "inconclusive"
+    assert "positive" in found.explanation
+    with pytest.raises(BadInput, match="at_most"):
+        Ratio(arm="a", than="base", at_most=0, **text())
 
 
 @pytest.mark.parametrize(("direction", "outcome"), [("falling", "supported"), ("rising", "refuted")])
@@ -292,3 +313,24 @@ def test_a_claim_on_an_absent_arm_is_refused(make_study):
     claim = Within(arm="gone", low=0.0, **text())
     with pytest.raises(BadInput, match="a claim names the arm 'gone'"):
         make_study(claims=(claim,))
+
+
+@pytest.mark.parametrize(("ratio", "outcome"), [(0.5, "supported"), (0.2, "refuted")])
+def test_less_sensitive(make_study, values, ratio, outcome):
+    claim = LessSensitive(group=("base", "a"), than=("b", "c"), worst=1.2, ratio_at_most=ratio, **text())
+    values["b"], lost = np.full(6, 3.0), [("c", 1)]
+    values["c"][1] = 0.0
+    found = verdict(make_study, claim, values, lost=[])
+    # By hand: what is worse than 1.2 counts as 1.2; the mean over two arms less the better one is half their distance.
+    steady, other = (values["base"] - values["a"]) / 2, (1.2 - values["c"]) / 2
+    assert found.estimate == pytest.approx(np.mean(steady - ratio * other))
+    assert found.outcome == outcome
+    # A trial that diverged counts as the worst: with both at 1.2 there is no finite one to compare with, and no pair.
+    assert verdict(make_study, claim, values, lost=lost).n == 6
+    assert verdict(make_study, claim, values, lost=[*lost, ("b", 1)]).n == 5
+
+
+def test_less_sensitive_needs_two_groups_of_different_arms():
+    for group, than in ((("a", "b"), ("c",)), (("a", "b"), ("b", "c")), ((), ())):
+        with pytest.raises(BadInput, match="LessSensitive"):
+            LessSensitive(group=group, than=than, worst=1.0, **text())

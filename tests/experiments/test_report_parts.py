@@ -12,12 +12,13 @@ from experiments import tables
 from experiments.__main__ import OPTIONS, _parse
 from experiments.registration import Registration
 from experiments.report import drawing, sensitivity, summarise, tuned, tuning_figures
-from experiments.report.fronts import front, fronts
+from experiments.report.fronts import fronts
 from experiments.report.latex import latex
 from experiments.report.page_data import FEWEST_POINTS, page_data, thin
 from experiments.report.rerun import rerun
 from experiments.report.table import csv, markdown
 from experiments.report.verdict import verdict_json
+from experiments.statistics.pareto import front
 from experiments.study import Matching
 from models.base import BadInput
 

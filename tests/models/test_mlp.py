@@ -40,6 +40,13 @@ def test_parameter_count(depth, width):
     assert count(variables) == (60 + 1) * width + (depth - 1) * (width + 1) * width + (width + 1) * 4
 
 
+def test_layers_of_different_widths():
+    model = build(mlp.Config(depth=9, widths=(3, 7)), IMAGES)
+    variables = jax.eval_shape(model.init, jax.random.key(0), draw(0, 1, *IMAGES.inputs))
+    shapes = {name: leaves["kernel"].shape for name, leaves in variables["params"].items()}
+    assert shapes == {"hidden_0": (60, 3), "hidden_1": (3, 7), "logits": (7, 4)}
+
+
 @pytest.mark.parametrize(("activation", "gain"), [("relu", 2), ("gelu", 2), ("tanh", 1)])
 def test_initial_variances(activation, gain):
     _, variables, _ = make(mlp.Config(depth=1, width=400, activation=activation))
@@ -92,6 +99,8 @@ def test_refuses_what_it_cannot_take(change, word):
         {"normalisation": "instance"},
         {"norm_groups": 3, "normalisation": "group", "width": 8},
         {"scaled_branches": True},
+        {"widths": (8, 0)},
+        {"residual": True, "widths": (8, 4)},
         {"prenormalisation": True, "residual": True},
         {"prenormalisation": True, "normalisation": "layer"},
     ],

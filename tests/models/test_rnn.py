@@ -70,6 +70,31 @@ def test_forget_bias():
     np.testing.assert_array_equal(variables["params"]["layer_0"]["bias"], np.repeat([0, 2.5, 0, 0], 4))
 
 
+def test_chrono_initialisation():
+    """log u with u uniform from 1 to T_max - 1, and its negative; the other biases are 0."""
+    init = jax.jit(build(rnn.Config(width=2000, chrono_range=101), IMAGE).init)
+    bias = np.asarray(init(jax.random.key(0), _inputs(IMAGE))["params"]["layer_0"]["bias"], np.float64)
+    entering, forget, candidate, output = bias.reshape(4, 2000)
+    np.testing.assert_array_equal(entering, -forget)
+    assert not candidate.any()
+    assert not output.any()
+    quantiles = np.quantile(np.exp(forget), [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(quantiles, [1, 25.75, 50.5, 75.25, 100], atol=4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cell": "gru", "chrono_range": 100}, "needs cell=lstm with an input and a forget gate"),
+        ({"variant": "coupled_gates", "chrono_range": 100}, "needs cell=lstm with an input and a forget gate"),
+        ({"chrono_range": 2}, "must be 0 or at least 3"),
+    ],
+)
+def test_chrono_initialisation_needs_its_gates(changes, message):
+    with pytest.raises(BadInput, match=message):
+        rnn.Config(**changes)
+
+
 def _module(torch, cell, width, depth, features, params, outputs, dtype):
     """PyTorch's modules with our parameters."""
     kind = {"vanilla": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell]

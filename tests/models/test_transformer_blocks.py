@@ -58,6 +58,8 @@ def _torch_block(torch, p, x, config):
     bias = bias.masked_fill(torch.ones(time, time, dtype=torch.bool).triu(1), float("-inf"))
     mixed = f.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=True)
     x = x + dense(mixed.transpose(1, 2).reshape(batch, time, -1), "attention_out")
+    if not config.feedforward:
+        return x
     gate, hidden = dense(rms(x, "norm_2"), "feedforward_in").chunk(2, dim=-1)
     gated = f.silu(gate) if config.activation == "swiglu" else f.gelu(gate)
     return x + dense(gated * hidden, "feedforward_out")
@@ -70,6 +72,7 @@ def _torch_block(torch, p, x, config):
         ({"positions": "rotary", "activation": "swiglu"}, "float32", 1e-5),
         ({"positions": "alibi", "activation": "geglu", "use_bias": False}, "float64", 1e-10),
         ({"positions": "rotary", "activation": "geglu", "kv_heads": 1}, "float64", 1e-10),
+        ({"positions": "alibi", "feedforward": 0}, "float64", 1e-10),
     ],
 )
 def test_a_block_of_all_options_against_pytorch(options, dtype, tolerance):

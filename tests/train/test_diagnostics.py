@@ -17,7 +17,7 @@ from tests.models.families import TEXT, inputs_of
 from train import diagnostics, loop
 from train.config import replace, traced_paths
 from train.cost import cost
-from train.data.task import Batch
+from train.data.task import Batch, Train
 from train.diagnostics import entropy, layer_norms, noise_scale
 from train.folder import Files
 from train.gradients import Loss
@@ -263,6 +263,38 @@ def test_the_columns_are_known_before_anything_runs(make_trials, images):
         *(f"{kind}_norm/{layer}" for kind in ("gradient", "parameter") for layer in layers),
         *("gradient_norm", "parameter_norm"),
     }
+
+
+def test_the_metrics_of_the_training_split_are_those_of_all_its_examples_without_dropout(make_trials, images):
+    """Against the perceptron in NumPy, by its initial weights."""
+    trials = make_trials(model__dropout_rate=0.5, diagnostics__training_split=True, seeds=(0, 1))
+    population = populate(trials, images)
+    states = population.init()
+    found = population.diagnose(states, 0)
+    arrays = images.train.arrays
+    for lane in range(2):
+        params = jax.tree.map(lambda leaf: np.asarray(leaf[lane], np.float64), states.params)  # noqa: B023
+        (W, b), (V, c) = ((params[name]["kernel"], params[name]["bias"]) for name in ("hidden_0", "logits"))
+        logits = np.maximum(arrays["inputs"].reshape(23, -1) @ W + b, 0) @ V + c
+        log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        columns = population.diagnosed(found, lane, 0)
+        assert columns["training_accuracy"] == pytest.approx(np.mean(logits.argmax(1) == arrays["targets"]))
+        assert columns["training_loss"] == pytest.approx(-log_p[np.arange(23), arrays["targets"]].mean(), rel=1e-5)
+        assert set(columns) == set(diagnostic_columns(trials[0].config, images))
+    assert set(population._programs) == {"init", "evaluate train"}
+
+
+def test_small_weights_are_those_below_a_hundredth_of_the_largest():
+    kernel = np.array([[1.0, -2.0], [0.0199, -0.0201], [0.0, 0.5]])
+    found = diagnostics.small_weights({"layer": {"kernel": jnp.asarray(kernel), "bias": jnp.zeros(2)}})
+    assert {name: float(share) for name, share in found.items()} == {"layer": pytest.approx(2 / 6)}
+
+
+def test_a_training_split_without_end_is_not_measured(make_trials, images):
+    (trial,) = make_trials(diagnostics__training_split=True)
+    endless = dataclasses.replace(images, train=Train({"seed": np.uint32(0)}))
+    with pytest.raises(BadInput, match=r"diagnostics\.training_split=true.*no whole of them"):
+        diagnostics.check(trial.config, endless, 4)
 
 
 @pytest.mark.slow

@@ -138,6 +138,7 @@ def test_coordinate_check_of_the_transformer(base, text):
     ("changes", "message"),
     [
         ({"model.name": "cnn"}, "mup_base_width=4: model.name must be one of mlp, transformer, not cnn"),
+        ({"model.widths": (8, 4)}, "mup_base_width=4: model.widths must be empty"),
         ({"optimizer.name": "lamb"}, "mup_base_width=4: optimizer.name must be one of .*, not lamb"),
         ({"initialisation.kernels": "orthogonal"}, "initialisation.kernels must be one of"),
         ({"model.name": "transformer", "model.initialisation": "gpt2"}, "model.initialisation must be lecun"),

@@ -101,3 +101,21 @@ def test_a_uniform_guess_costs_log2_of_the_vocabulary_in_bits():
     metrics = LANGUAGE.finish({name: float(value) for name, value in sums.items()})
     assert metrics["bits_per_character"] == pytest.approx(5.0, rel=1e-6)
     assert metrics["loss"] == pytest.approx(5 * math.log(2), rel=1e-6)
+
+
+def test_the_loss_early_and_late_in_a_window_is_that_of_its_tokens():
+    logits, targets = draw(3, 32)
+    weights = np.ones((3, 32), np.float32)
+    weights[2, 3:] = 0  # the text ends here
+    objective = objectives.language_modelling("character", by_position=True)
+    batch = Batch(None, jnp.asarray(targets), jnp.asarray(weights))
+    found = objective.finish(jax.tree.map(np.asarray, objective.sums(jnp.asarray(logits), batch)))
+    losses = numpy_cross_entropy(logits, targets, 0.0)
+    early = losses[:2, 2:4].sum() + losses[2, 2]
+    assert found["loss_early"] == pytest.approx(early / 5, rel=1e-5)
+    assert found["loss_late"] == pytest.approx(losses[:2, 24:].mean(), rel=1e-5)
+    assert found["context_gain"] == pytest.approx(early / 5 - losses[:2, 24:].mean(), rel=1e-4)
+    assert set(found) == set(objective.metrics)
+    # All else is as without it.
+    plain = LANGUAGE.finish(jax.tree.map(np.asarray, LANGUAGE.sums(jnp.asarray(logits), batch)))
+    assert plain == {name: found[name] for name in LANGUAGE.metrics}

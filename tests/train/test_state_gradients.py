@@ -1,6 +1,7 @@
 """Norms of dh_T/dh_t against products in NumPy, automatic derivatives of the whole, and closed forms."""
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest

@@ -14,7 +14,7 @@ import numpy as np
 
 from models.base import BadInput
 from train.data.array_sampling import TokenExamples
-from train.data.image_sampling import StandardisedExamples
+from train.data.image_sampling import EachStandardised, StandardisedExamples
 from train.data.sampling import ShuffledExamples
 from train.data.task import Task, Train, Validation
 
@@ -47,7 +47,8 @@ def divided(task: Task, seed: int) -> Task:
 
 def _is_rows(task: Task, own: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
     """Whether both splits are the same arrays, each with the examples as its first axis."""
-    if type(task.sampler) not in (ShuffledExamples, StandardisedExamples, TokenExamples) or own.keys() != held.keys():
+    known = (ShuffledExamples, StandardisedExamples, EachStandardised, TokenExamples)
+    if type(task.sampler) not in known or own.keys() != held.keys():
         return False
     lengths = [{np.shape(array)[:1] for array in arrays.values()} for arrays in (own, held)]
     same = all(np.shape(own[name])[1:] == np.shape(held[name])[1:] for name in own)

@@ -30,3 +30,21 @@ class StandardisedExamples(ShuffledExamples):
         shape = (1,) * (pixels.ndim - 1) + (-1,)
         mean, deviation = (jnp.asarray(each, jnp.float32).reshape(shape) for each in (self.mean, self.deviation))
         return (pixels.astype(jnp.float32) / 255 - mean) / deviation
+
+
+@dataclasses.dataclass(frozen=True)
+class EachStandardised(ShuffledExamples):
+    """Shuffled examples, standardised as a batch is gathered: each by itself, ``(x - mean) / max(deviation, n^-0.5)``.
+
+    Mean and deviation are those of the example's n numbers, all places and channels together; the bound keeps an image
+    of one colour from being divided by nothing.
+    """
+
+    def assemble(self, rows: Split) -> Batch:
+        """The batch of these rows."""
+        batch = super().assemble(rows)
+        x = batch.inputs.astype(jnp.float32)
+        axes = tuple(range(1, x.ndim))
+        count = x[0].size
+        deviation = jnp.maximum(jnp.std(x, axis=axes, keepdims=True), count**-0.5)
+        return batch._replace(inputs=(x - jnp.mean(x, axis=axes, keepdims=True)) / deviation)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Float64, Integer, Shaped, UInt8
@@ -28,6 +28,10 @@ class ImagesConfig(Configuration):
     Attributes:
         train_examples: use only so many training images: the classes take turns, so that the classes are as
             balanced as can be, and each smaller number is a subset of every larger one; None for all.
+        crop: of an image only the middle is seen, so many pixels high and wide (Zhang et al. 2017, appendix A: 28);
+            None for all of it.
+        standardisation: by the mean and deviation of each channel over the ``training`` examples, or of each ``image``
+            by its own, over all its pixels and channels.
         sequential: an image becomes the sequence of its pixels, row by row (Le et al. 2015, section 4.2).
         label_noise: probability with which a training example's label is replaced; validation and test keep theirs.
         label_noise_kind: it is replaced by one of the ``other`` classes, or by ``any`` class: with label_noise=1 and
@@ -38,6 +42,8 @@ class ImagesConfig(Configuration):
     """
 
     train_examples: Annotated[int | None, Static(ge=1)] = None
+    crop: Annotated[int | None, Static(ge=1)] = None
+    standardisation: Annotated[Literal["training", "image"], Static()] = "training"
     label_noise: Annotated[float, Static(ge=0, le=1)] = 0.0
     label_noise_kind: Annotated[Replacement, Static()] = "other"
     label_noise_seed: Annotated[int, Static(ge=0)] = 0
@@ -72,7 +78,7 @@ def classification(
 
     Inputs are float32 [height, width, channels], or [time, channels] of a signal or of an image as a sequence:
     ``(x / 255 - mean) / deviation`` (a signal is not divided by 255). Mean and standard deviation are two numbers a
-    channel, taken over all pixels of the training examples that are used and nothing else.
+    channel, taken over all pixels of the training examples that are used and nothing else; or two an image, of its own.
 
     Args:
         name: of the data set.
@@ -87,7 +93,7 @@ def classification(
         BadInput: more training examples are asked for than there are, or a class is out of range.
     """
     from train import objectives  # imports jax; a list of the data sets must not
-    from train.data.image_sampling import StandardisedExamples
+    from train.data.image_sampling import EachStandardised, StandardisedExamples
     from train.data.sampling import ShuffledExamples
 
     options = options or ImagesConfig()
@@ -96,22 +102,26 @@ def classification(
         _check_classes(examples.classes, count, f"{name}, {split} split")
     used_train, noise = _used(train, count, options)
     used = {"train": used_train, "validation": validation, "test": test}
-    values = {split: _with_channels(examples.pixels) for split, examples in used.items()}
+    values = {split: _cropped(_with_channels(examples.pixels), options.crop) for split, examples in used.items()}
     is_image = values["train"].dtype == np.uint8
     scaling = Scaling.of(values["train"], 255 if is_image else 1)
     # Large sets stay bytes until a batch is gathered; what comes out is the same up to the last bit of rounding.
-    as_bytes = is_image and 4 * values["train"].size > LARGEST_STANDARDISED
+    each = options.standardisation == "image"
+    as_bytes = each or (is_image and 4 * values["train"].size > LARGEST_STANDARDISED)
     splits = {}
     for split, examples in used.items():
         inputs = _arranged(values[split] if as_bytes else scaling.standardised(values[split]), options)
         splits[split] = {"inputs": inputs, "targets": examples.classes.astype(np.int32)}
     sizes = {f"{split}_examples": len(arrays["targets"]) for split, arrays in splits.items()}
-    mean, deviation = scaling.mean.tolist(), scaling.divisor.tolist()
+    sampler: Any = ShuffledExamples()
+    if as_bytes:
+        moments = tuple(scaling.mean.tolist()), tuple(scaling.divisor.tolist())
+        sampler = EachStandardised() if each else StandardisedExamples(*moments)
     return Task(
         name=name,
         shapes=Shapes(inputs=splits["train"]["inputs"].shape[1:], vocabulary=None, outputs=count, per_position=False),
         objective=objectives.classification(),
-        sampler=StandardisedExamples(tuple(mean), tuple(deviation)) if as_bytes else ShuffledExamples(),
+        sampler=sampler,
         train=Train(splits["train"]),
         validation=Validation(splits["validation"]),
         test=Test(splits["test"]),
@@ -119,9 +129,9 @@ def classification(
             **facts(files, sizes={**sizes, "train_examples_available": len(train.classes)}, splits=splits),
             "classes": count,
             **noise,
-            **scaling.facts("pixel" if is_image else "signal"),
+            **({"standardised": "each by itself"} if each else scaling.facts("pixel" if is_image else "signal")),
         },
-        show=functools.partial(_picture, scaling, values["train"].shape[1:]) if is_image else None,
+        show=functools.partial(_picture, None if each else scaling, values["train"].shape[1:]) if is_image else None,
         classes=names,
     )
 
@@ -185,9 +195,15 @@ class Scaling:
         }
 
 
-def _picture(scaling: Scaling, shape: tuple[int, ...], example: Batch) -> UInt8[np.ndarray, "height width *channels"]:
-    """An example as a person sees it; one whose pixels are permuted stays so."""
-    pixels = (np.asarray(example.inputs) * scaling.divisor + scaling.mean) * scaling.scale
+def _picture(
+    scaling: Scaling | None, shape: tuple[int, ...], example: Batch
+) -> UInt8[np.ndarray, "height width *channels"]:
+    """An example as a person sees it, stretched from black to white without a scaling; permuted pixels stay so."""
+    inputs = np.asarray(example.inputs)
+    if scaling is None:
+        pixels = 255 * (inputs - inputs.min()) / max(float(np.ptp(inputs)), 1e-6)
+    else:
+        pixels = (inputs * scaling.divisor + scaling.mean) * scaling.scale
     image = np.clip(np.rint(pixels), 0, 255).astype(np.uint8).reshape(shape)
     return image if shape[-1] == 3 else image[..., 0]
 
@@ -246,6 +262,19 @@ def _with_channels(
     pixels: UInt8[np.ndarray, "count height width *channels"] | Float64[np.ndarray, "count time"],
 ) -> UInt8[np.ndarray, "count height width channels"] | Float64[np.ndarray, "count time 1"]:
     return pixels if pixels.ndim == 4 else pixels[..., None]
+
+
+def _cropped(values: Shaped[np.ndarray, "count *shape channels"], side: int | None) -> Shaped[np.ndarray, "..."]:
+    """The middle of the images."""
+    if side is None:
+        return values
+    shape = values.shape[1:-1]
+    if len(shape) != 2 or side > min(shape):
+        raise BadInput(
+            f"crop={side} must be at most the side of the images, and examples are {' x '.join(map(str, shape))}"
+        )
+    top, left = ((size - side) // 2 for size in shape)
+    return np.ascontiguousarray(values[:, top : top + side, left : left + side])
 
 
 def _arranged(inputs: Shaped[np.ndarray, "..."], options: ImagesConfig) -> Shaped[np.ndarray, "..."]:

@@ -47,6 +47,7 @@ class Config(SentencesConfig):
 
     def validate(self) -> None:
         """Either both held-out splits have a table, or none has."""
+        super().validate()
         if bool(self.validation_path) != bool(self.test_path):
             raise BadInput("validation_path and test_path go together: give both tables, or none")
 

@@ -34,6 +34,8 @@ class TextConfig(Configuration):
         train_characters: use only the first so many characters of the training split; None for all.
         evaluation_characters: use only the first so many of the validation split, and of the test
             split; None for all.
+        by_position: report the loss early and late in a window, too (see ``train.objectives.language_modelling``);
+            for windows of 16 tokens or more that do not overlap.
     """
 
     BPE_VOCABULARY: ClassVar[int] = 1024
@@ -45,6 +47,7 @@ class TextConfig(Configuration):
     least: Annotated[int | None, Static(ge=1)] = None
     train_characters: Annotated[int | None, Static(ge=2)] = None
     evaluation_characters: Annotated[int | None, Static(ge=2)] = None
+    by_position: Annotated[bool, Static()] = False
 
     def validate(self) -> None:
         """A training window and the token behind it must fit into the training split; nothing is given in vain."""
@@ -58,6 +61,11 @@ class TextConfig(Configuration):
             raise BadInput(f"vocabulary={self.vocabulary} must be at least {Bytes.size}, the bytes, where tokens=bpe")
         if self.least is not None and self.tokens not in ("characters", "words"):
             raise BadInput(f"least={self.least} needs tokens=characters or tokens=words; tokens={self.tokens!r}")
+        if self.by_position and (self.context < 16 or self.stride not in (None, self.context)):
+            raise BadInput(
+                f"by_position=true needs a context of at least 16 and windows that do not overlap; "
+                f"context={self.context}, stride={self.stride}"
+            )
 
 
 class Texts(NamedTuple):
@@ -128,13 +136,16 @@ def language_modelling(
             per_position=True,
             causal=True,
         ),
-        objective=objectives.language_modelling(tokeniser.unit, spelled=tokeniser.spelled),
+        objective=objectives.language_modelling(
+            tokeniser.unit, spelled=tokeniser.spelled, by_position=config.by_position
+        ),
         sampler=Windows(config.context, config.stride),
         train=Train(splits["train"]),
         validation=Validation(splits["validation"]),
         test=Test(splits["test"]),
         facts=facts(files, sizes=sizes, splits=splits) | dict(notes or {}),
         show=lambda batch: tokeniser.decode(np.asarray(batch.inputs)),
+        spell=(lambda token: tokeniser.decode(np.array([token], np.int32)),),
     )
 
 

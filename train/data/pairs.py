@@ -6,6 +6,7 @@ fitted (vocabularies, merges, lengths, widths) is fitted on the training pairs t
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -139,6 +140,7 @@ def translation(
             **(extra or {}),
         },
         show=lambda batch: _shown(batch, vocabularies),
+        spell=tuple(functools.partial(_spelled, vocabulary) for vocabulary in vocabularies),
         decoding=Decoding(
             begin=BEGIN,
             end=END,
@@ -315,6 +317,11 @@ def _counts(
             f"{split}_targets_cut": sum(len(target) >= mask.shape[1] for target in encoded[split].targets),
         }
     return result
+
+
+def _spelled(vocabulary: Vocabulary, token: int) -> str:
+    """A token as text; those that begin and end a target, too."""
+    return {BEGIN: "<s>", END: "</s>"}.get(token) or vocabulary.decode([token])
 
 
 def _shown(batch: Batch, vocabularies: tuple[Vocabulary, Vocabulary]) -> str:

@@ -39,6 +39,11 @@ class SentencesConfig(Configuration):
             as wide as the longest text.
         vectors: a file of word vectors in GloVe's text format that the model's table begins from; ``none``
             for the model's own. The length of the vectors must be the model's (``model.embedding``).
+        label_tokens: the class is a token that a model of tokens must name, instead of one output of a classifier (see
+            :mod:`train.data.masked_language`). The vocabulary is then of all training texts, labelled or not, and all
+            texts are padded to one length.
+        masked_steps: with label_tokens, the first so many steps train on masked words of all training texts, those
+            beyond ``train_examples`` too, whose labels are not read; the steps after that train on labelled texts.
     """
 
     length: Annotated[int, Static(ge=1)] = 100
@@ -47,6 +52,15 @@ class SentencesConfig(Configuration):
     train_examples: Annotated[int | None, Static(ge=1)] = None
     buckets: Annotated[int, Static(ge=1, le=16)] = 3
     vectors: Annotated[str | None, Static()] = None
+    label_tokens: Annotated[bool, Static()] = False
+    masked_steps: Annotated[int, Static(ge=0)] = 0
+
+    def validate(self) -> None:
+        """Masked words need classes that are tokens, and those need the vocabulary's own vectors."""
+        if self.masked_steps and not self.label_tokens:
+            raise BadInput(f"masked_steps={self.masked_steps} needs label_tokens=true")
+        if self.label_tokens and self.vectors is not None:
+            raise BadInput(f"label_tokens=true has no place for the vectors of {self.vectors!r}; leave vectors out")
 
 
 class Text(NamedTuple):
@@ -85,6 +99,8 @@ def classification(
     from train.data import bucketing
 
     used = _used(name, splits, config.train_examples)
+    if config.label_tokens:
+        return _with_label_tokens(name, files, splits, used, classes, config, extra or {})
     vocabulary = vocabulary_of([text.words for text in used["train"]], config)
     longest = max(len(text.words) for text in used["train"])
     lengths = {
@@ -117,8 +133,50 @@ def classification(
             **(extra or {}),
         },
         show=lambda batch: _shown(batch, vocabulary, classes),
+        spell=(lambda token: vocabulary.decode([token]),),
         initial=initial,
         classes=tuple(classes),
+    )
+
+
+def _with_label_tokens(
+    name: str,
+    files: Sequence[Remote | Packaged],
+    splits: Mapping[str, Sequence[Text]],
+    used: Mapping[str, Sequence[Text]],
+    classes: Sequence[str],
+    config: SentencesConfig,
+    extra: Mapping[str, str | int | float],
+) -> Task:
+    """The same task with classes as tokens, and masked words of all training texts before it."""
+    from train import objectives
+    from train.data import masked_language as masked
+
+    vocabulary = vocabulary_of([text.words for text in splits["train"]], config)
+    special = masked.SpecialTokens(_SPECIALS, vocabulary.size, len(classes))
+    length = min(config.length, max(len(text.words) for text in splits["train"]))
+    read = {**used, "train": _used(name, splits, None)["train"]}
+    arrays = {
+        split: masked.arrays_of(
+            [_encoded(vocabulary, text.words) for text in texts],
+            [text.label for text in used[split]],
+            length=length,
+            special=special,
+        )
+        for split, texts in read.items()
+    }
+    counts = {f"{split}_examples": len(texts) for split, texts in used.items()}
+    counts |= {"train_texts": len(read["train"]), "classes": len(classes), "vocabulary": special.size}
+    return Task(
+        name=name,
+        shapes=masked.shapes_of(length, special),
+        objective=objectives.answers(),
+        sampler=masked.MaskedThenAsked(config.masked_steps, special),
+        train=Train(arrays["train"]),
+        validation=Validation(arrays["validation"]),
+        test=Test(arrays["test"]),
+        facts={**facts(files, sizes=counts, splits=arrays), "class_names": ", ".join(classes), **extra},
+        show=lambda batch: masked.shown(batch, vocabulary.pieces, classes, special),
     )
 
 

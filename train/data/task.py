@@ -231,6 +231,8 @@ class Task:
         initial: arrays that parameters begin from, by a regular expression that is searched for in their paths
             (``layers_0/bias``); where such an array is NaN, the model's own beginning stays.
         classes: names of the classes in the order of their numbers; empty where they have none but their numbers.
+        spell: a token as text, for the tokens of the inputs and, where there is a target, for those of it; empty where
+            tokens are no text.
     """
 
     name: str
@@ -246,3 +248,4 @@ class Task:
     decoding: Decoding | None = None
     initial: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    spell: tuple[Callable[[int], str], ...] = ()

@@ -37,9 +37,9 @@ def test_points_go_on_as_one_sequence():
 
 def test_a_grid_has_as_many_levels_as_its_budget_allows():
     spaces = {"a": Uniform(0.0, 1.0), "b": Choice(("x", "y", "z")), "c": Integers(1, 2)}
-    points = list(search.grid(spaces, 25))
-    assert len(points) == 24 == len({tuple(point.values()) for point in points})
-    assert sorted({point["a"] for point in points}) == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    found = list(search.grid(spaces, 25))
+    assert len(found) == 24 == len({tuple(point.values()) for point in found})
+    assert sorted({point["a"] for point in found}) == pytest.approx([0, 1 / 3, 2 / 3, 1])
     with pytest.raises(BadInput, match="at least 12 points, and trials=11"):
         list(search.grid(spaces, 11))
 
@@ -57,10 +57,10 @@ def test_conditional_spaces_exist_where_their_condition_holds(prepare):
         "regularisation.l1": Uniform(0.1, 1.0, when={"model.depth": 2}),
     }
     prepared = prepare(Tuning(space=space, trials=16))
-    for arm, points in prepared.points.items():
-        assert len(points) == 16
-        assert {point["optimizer.name"] for point in points} == {"momentum", "adam"}
-        for point in points:
+    for arm, tried in prepared.points.items():
+        assert len(tried) == 16
+        assert {point["optimizer.name"] for point in tried} == {"momentum", "adam"}
+        for point in tried:
             assert ("optimizer.momentum" in point) == (point["optimizer.name"] == "momentum")
             assert ("regularisation.l2" in point) == (point["optimizer.name"] == "adam")
             assert ("regularisation.l1" in point) == (arm == "deep")

@@ -50,6 +50,31 @@ def test_each_channel_is_standardised_by_the_training_images_that_are_used(made)
         np.testing.assert_allclose(arrays["inputs"], (pixels - mean) / deviation, atol=3e-6)
 
 
+@pytest.mark.parametrize("crop", [None, 3])
+def test_each_image_is_standardised_by_itself(made, crop):
+    made = made | {"test": Labelled(np.full((2, 4, 5, 3), 7, np.uint8), np.array([0, 1], np.uint8))}
+    task = build(made, standardisation="image", crop=crop)
+    arrays = splits(task)
+    for split, rows in (("train", made["train"]), ("test", made["test"])):
+        images = rows.pixels.astype(np.float64) if crop is None else rows.pixels[:, 0:3, 1:4].astype(np.float64)
+        positions = jnp.arange(len(images), dtype=jnp.int32)
+        batch = task.sampler.evaluation_batch(arrays[split], positions)
+        flat = images.reshape(len(images), -1)
+        expected = flat - flat.mean(1, keepdims=True)
+        if split == "train":
+            expected /= flat.std(1, keepdims=True)
+        np.testing.assert_allclose(np.asarray(batch.inputs).reshape(flat.shape), expected, atol=2e-5)
+    assert task.shapes.inputs == ((4, 5, 3) if crop is None else (3, 3, 3))
+    assert not any(name.startswith("pixel_") for name in task.facts)
+    picture = task.show(Batch(np.asarray(task.sampler.gather(arrays["train"], jnp.arange(1)).inputs[0]), None, None))
+    assert (picture.min(), picture.max()) == (0, 255)
+
+
+def test_a_crop_larger_than_the_images_is_refused(made):
+    with pytest.raises(BadInput, match="crop=5 must be at most the side of the images, and examples are 4 x 5"):
+        build(made, crop=5)
+
+
 def shown(task, split):
     return np.stack([task.show(Batch(inputs, None, None)) for inputs in splits(task)[split]["inputs"]])
 

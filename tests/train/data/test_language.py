@@ -234,3 +234,10 @@ def test_defaults_stand():
     fields = {field.name: field.default for field in dataclasses.fields(TextConfig)}
     assert fields["tokens"] == "characters"  # the published results of sotu and tiny Shakespeare rest on it
     assert fields["stride"] is None
+
+
+@pytest.mark.parametrize("fields", [{"context": 8}, {"context": 32, "stride": 16}])
+def test_losses_by_position_need_windows_that_stand_apart(fields):
+    with pytest.raises(BadInput, match="by_position=true needs a context of at least 16"):
+        TextConfig(by_position=True, **fields)
+    assert TextConfig(by_position=True, context=32, stride=32).by_position
