@@ -323,8 +323,7 @@ class Population:
 
     def _early_stopping(self, states: State) -> list[Callable[[], Any]]:
         """What compiles the programs of early stopping, where it is on."""
-        values = [0.0] * len(self.trials)
-        return [lambda: self._observe(states, values, 0), lambda: self._conclude(states)] if self.stops_early else []
+        return [lambda: self._observe(states, (), 0), lambda: self._conclude(states)] if self.stops_early else []
 
     def _prepare_evaluation(self, states: State, split: str, arrays: Arrays) -> None:
         """Compile the evaluation of a split, and bring it to the devices unless it is streamed."""
