@@ -208,26 +208,14 @@ class Population:
         return stops_early(self.config, self.lanes.hyperparameters.get("regularisation", {}))
 
     def observe(self, states: State, values: Sequence[float], step: int, reached: Sequence[bool] = ()) -> State:
-        """The states after early stopping has been told what the evaluation at ``step`` found. Donates ``states``.
-
-        Args:
-            states: of all lanes.
-            values: of each trial, what its patience looks at.
-            step: of the training.
-            reached: of each trial, whether it is at its target; none given: none is.
-        """
+        """The states after early stopping was told each trial's value and whether it is at its target. Donates them."""
         return self._observe(states, values, step, reached)()
 
-    def _observe(
-        self, states: State, values: Sequence[float], step: int, reached: Sequence[bool] = ()
-    ) -> Callable[[], State]:
-        lanes = len(self.lanes.seed)
-        padded = [*values, *[0.0] * (lanes - len(values))]
-        ended = [*reached, *[False] * (lanes - len(reached))]
-        found = jax.device_put((np.asarray(padded, np.float32), np.asarray(ended, bool)), self._split)
-        return self._program(
-            "observe", self._lane.observe, (states, self.lanes, *found), (np.int32(step),), donate=True
-        )
+    def _observe(self, states: State, values: Sequence[float], step: int, reached: Any = ()) -> Callable[[], State]:
+        told = np.zeros((2, len(self.lanes.seed)), np.float32)
+        told[0, : len(values)], told[1, : len(reached)] = values, reached
+        given = (states, self.lanes, *jax.device_put((told[0], told[1] > 0), self._split))
+        return self._program("observe", self._lane.observe, given, (np.int32(step),), donate=True)
 
     def conclude(self, states: State) -> State:
         """The states whose evaluations take what early stopping kept. Donates ``states``."""
@@ -335,8 +323,7 @@ class Population:
 
     def _early_stopping(self, states: State) -> list[Callable[[], Any]]:
         """What compiles the programs of early stopping, where it is on."""
-        values = [0.0] * len(self.trials)
-        return [lambda: self._observe(states, values, 0), lambda: self._conclude(states)] if self.stops_early else []
+        return [lambda: self._observe(states, (), 0), lambda: self._conclude(states)] if self.stops_early else []
 
     def _prepare_evaluation(self, states: State, split: str, arrays: Arrays) -> None:
         """Compile the evaluation of a split, and bring it to the devices unless it is streamed."""

@@ -2,7 +2,7 @@
 
     python -m experiments --experiment=grokking
 
-Expected: to be measured.
+Expected: not measured yet; the claims were written before any result was seen.
 
 That training is at 99% is read off the training loss: a mean of 0.01 ln 2 or less leaves at most 1% of the examples
 wrong, since each of those costs ln 2 or more.

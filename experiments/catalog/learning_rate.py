@@ -2,7 +2,7 @@
 
     python -m experiments --experiment=learning_rate
 
-Expected: to be measured.
+Expected: not measured yet; the claims were written before any result was seen.
 """
 
 from experiments import designs

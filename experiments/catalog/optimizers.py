@@ -2,7 +2,8 @@
 
     python -m experiments --experiment=optimizers
 
-Expected: to be measured.
+Expected: about 8 minutes on 2 CPU cores; every claim supported. On digits, tuned, momentum is 0.0 points and Adam 0.4
+points ahead of stochastic gradient descent, neither beyond chance; at a rate of 0.001 for both, Adam is ahead by 15.
 
 ``full`` is DeepOBS's problem fmnist_2c2d, whose network has 3,274,634 parameters.
 """
@@ -15,7 +16,7 @@ ABOUT = About(
     claim="Once each has its own best learning rate, stochastic gradient descent, momentum and Adam are within a point "
     "of each other; at one common rate Adam is ahead.",
     source="Schneider, Balles and Hennig 2019, DeepOBS, and the numbers of its authors' repository DeepOBS_Baselines",
-    time={"smoke": "15 s", "cpu": "6 min on 2 cores", "full": "3 h on one GPU"},
+    time={"smoke": "15 s", "cpu": "8 min on 2 cores", "full": "3 h on one GPU"},
 )
 
 PUBLISHED = {"sgd": 0.9227, "momentum": 0.9214, "adam": 0.9234}
@@ -108,7 +109,7 @@ def study(preset: Preset) -> Study:
             *(published if full else ()),
         ),
         notes=(
-            "The presets smoke and cpu train a network of 22,000 parameters on 3,500 of MNIST's digits.",
+            "The presets smoke and cpu train a network of 54,314 parameters on 3,500 of MNIST's digits.",
             "Kernels begin as He's normal; those of DeepOBS as a normal of deviation 0.05, and biases at 0.05.",
             "DeepOBS evaluates on 60,000 training images less 10,000; here 55,000 train and 5,000 validate.",
         ),

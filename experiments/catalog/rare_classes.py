@@ -2,7 +2,10 @@
 
     python -m experiments --experiment=rare_classes
 
-Expected: to be measured.
+Expected: about 3 minutes on 2 CPU cores. On the rarest classes gradient descent keeps a loss of 3.2 of the 4.8 that
+chance has, where Adam and descent by signs are below 0.1; so does momentum, nearly (0.4). Refuted: that gradient
+descent has learnt the most frequent class by then. At its largest stable rate, 0.1, that class alone still swings, for
+its own curvature allows about 0.06 (see the notes): the loss there is 1.3 in the mean, 0.4 in the best seeds.
 
 A linear model could learn every label by heart. Each arm has the best of equally many constant, stable rates. The loss
 is that of the training examples, by groups of classes of one frequency, which all have equally many examples.
@@ -104,6 +107,8 @@ def study(preset: Preset) -> Study:
         ),
         notes=(
             "The presets smoke and cpu have 7 and 127 classes; the paper has 11 groups, 2,047 classes.",
+            "Where the model predicts each class by its frequency, the most frequent one has a curvature of about "
+            "31, p (1 - p) times a quarter of the 1,024 features: rates above 2 / 31 make its loss swing.",
             "Each arm's rate is the best of five over two decades that end with the largest rate on a grid of half "
             "decades at which the loss never rises above that of the beginning: the largest stable one.",
             "The bound came after a first run without it, in which gradient descent at a rate of 1, far beyond what is "
