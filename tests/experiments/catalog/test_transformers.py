@@ -79,7 +79,7 @@ def test_attention_that_recalls_has_no_perceptron(costs):
     width, depth, vocabulary = config.model.width, config.model.depth, config.data.vocabulary
     block = 4 * width**2 + 4 * width + 2 * width  # four kernels with their biases, and one norm
     found = costs("associative_recall", "cpu")["attention on 4 pairs"].parameters
-    assert config.model.positions == "alibi"  # which has no parameters
+    assert config.model.positions == "rotary"  # which has no parameters
     assert found == 2 * vocabulary * width + depth * block + 2 * width
 
 
