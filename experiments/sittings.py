@@ -24,7 +24,7 @@ class Sitting:
     def __init__(self, table: Table, *, tuning: bool) -> None:
         self.table, self.tuning = table, tuning
         self.finished = 0
-        self.spent = dict.fromkeys(SPENT, 0.0)
+        self.spent: dict[str, float] = dict.fromkeys(SPENT, 0.0)
 
     def __enter__(self) -> "Sitting":
         self._began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

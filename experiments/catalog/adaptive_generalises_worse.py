@@ -39,7 +39,7 @@ def study(preset: Preset) -> Study:
     steps = 50 if preset == "smoke" else 1_000
     train, held_out = SIZES[preset]
     data = wilson_construction.Config(train_examples=train, evaluation_examples=held_out)
-    positive = 1 - wilson_construction.load(data, None).facts["test_negatives"] / held_out
+    positive = 1 - float(wilson_construction.load(data, None).facts["test_negatives"]) / held_out
     baseline = Config(
         data=data,
         model=mlp.Config(depth=0),

@@ -10,6 +10,8 @@ T = 200, the GRU had an error under 0.01 after 450 steps, the LSTM after 800; th
 steps at each of three rates.
 """
 
+from typing import Any
+
 from experiments.spaces import Choice
 from experiments.study import About, Better, Metric, Preset, StepsToTarget, Study, Tuning, Within
 
@@ -48,7 +50,7 @@ def study(preset: Preset) -> Study:
         training=Training(steps=steps, batch_size=50, evaluate_every=max(1, steps // 40)),
         regularisation=Regularisation(clip_norm=1.0),
     )
-    arms = {"tanh": {"model.cell": "vanilla"}}
+    arms: dict[str, dict[str, Any]] = {"tanh": {"model.cell": "vanilla"}}
     if preset != "smoke":
         arms["lstm"] = {"model.cell": "lstm"}
     if full:

@@ -9,6 +9,7 @@ Transformer's loss at T = 200 was 0.0004 after 600 steps, where one without memo
 """
 
 import math
+from typing import Any
 
 from experiments.spaces import Choice
 from experiments.study import About, Better, Metric, Preset, Study, Tuning, Within
@@ -59,7 +60,7 @@ def study(preset: Preset) -> Study:
     attention = transformer.Config(
         width=64 if full else 32, depth=2, heads=4 if full else 2, feedforward=256 if full else 64
     )
-    arms = {"transformer": {"model": attention}}
+    arms: dict[str, dict[str, Any]] = {"transformer": {"model": attention}}
     if preset != "smoke":
         arms["gru"] = {"model.cell": "gru"}
     if full:

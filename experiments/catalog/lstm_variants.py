@@ -8,6 +8,8 @@ in the paper, and predicts characters of English.
 Expected: about 7 minutes on 2 CPU cores, estimated. The evidence run is still to be made.
 """
 
+from typing import Any
+
 from experiments.spaces import Choice
 from experiments.study import About, Better, Equivalent, Metric, Preset, Study, Tuning
 
@@ -57,7 +59,7 @@ def study(preset: Preset) -> Study:
         regularisation=Regularisation(clip_norm=1.0),
     )
     variants = {"NFG": VARIANTS["NFG"]} if preset == "smoke" else VARIANTS
-    arms = {name: {"model.variant": variant} for name, variant in variants.items()}
+    arms: dict[str, dict[str, Any]] = {name: {"model.variant": variant} for name, variant in variants.items()}
     if preset != "smoke":
         arms["NP"] = {"model.peephole": False}
     greff = "Greff et al. 2015, section 5"

@@ -79,8 +79,8 @@ def fitted(study: Study, task: "Task") -> Study:
 
     from experiments import fitting
 
-    size = {"smoke": "tiny", "cpu": "small", "full": "large"}[study.preset]
-    (simplest, model), *others = fitting.families(task, size).items()
+    sizes: dict[str, fitting.Size] = {"smoke": "tiny", "cpu": "small", "full": "large"}
+    (simplest, model), *others = fitting.families(task, sizes[study.preset]).items()
     others = others[:2] if study.preset == "smoke" else others  # each one is some programs to compile
     return dataclasses.replace(
         study,

@@ -9,6 +9,8 @@ Expected: about 4 minutes on 2 CPU cores, estimated. The evidence run is still t
 tanh network and the LSTM were right at every unseen position after 600 steps.
 """
 
+from typing import Any
+
 from experiments.spaces import Choice
 from experiments.study import About, Better, Metric, Preset, Study, Tuning, Within
 
@@ -47,7 +49,7 @@ def study(preset: Preset) -> Study:
     attention = transformer.Config(
         width=64 if full else 32, depth=5 if full else 2, heads=8 if full else 4, feedforward=256 if full else 128
     )
-    arms = {"transformer": {"model": attention}}
+    arms: dict[str, dict[str, Any]] = {"transformer": {"model": attention}}
     if preset != "smoke":
         arms["lstm"] = {"model.cell": "lstm"}
     if full:

@@ -8,6 +8,8 @@ A proxy: the directions are tested, not the numbers. The paper's perplexities be
 parameters; here a causal Transformer of its kind (post-norm, ReLU, sinusoidal positions) predicts characters.
 """
 
+from typing import Literal
+
 from experiments.spaces import Choice
 from experiments.study import About, Better, Equivalent, Metric, Monotone, Preset, Study, Tuning
 
@@ -40,6 +42,14 @@ PUBLISHED = {
 
 NOISE = 0.01
 """Nats by which two kinds of positions may differ and still count as equal."""
+
+TRENDS: tuple[tuple[str, Literal["falling", "rising"], tuple[str, ...]], ...] = (
+    ("C", "falling", ("shallow", "base", "deep")),
+    ("C", "falling", ("narrow", "base", "wide")),
+    ("C", "falling", ("small feedforward", "base", "large feedforward")),
+    ("D", "rising", ("no smoothing", "base", "smoothing 0.2")),
+)
+"""Rows of the table along which the loss goes one way: its part, the direction, and the arms in order."""
 
 
 def study(preset: Preset) -> Study:
@@ -112,12 +122,7 @@ def study(preset: Preset) -> Study:
                 order=order,
                 direction=direction,
             )
-            for row, direction, order in (
-                ("C", "falling", ("shallow", "base", "deep")),
-                ("C", "falling", ("narrow", "base", "wide")),
-                ("C", "falling", ("small feedforward", "base", "large feedforward")),
-                ("D", "rising", ("no smoothing", "base", "smoothing 0.2")),
-            )
+            for row, direction, order in TRENDS
         ),
         worse("no dropout", "D"),
         worse("dropout 0.2", "D"),

@@ -53,22 +53,24 @@ def _height(panel: Panel, columns: int) -> float:
     return min(_ACROSS / columns, 2.2) + 0.25 if columns > 1 else 2.0
 
 
-def _limits(panel: Panel) -> dict[str, float]:
+def _limits(panel: Panel) -> tuple[float | None, float | None]:
     """Values of the first and the last colour; zero is in the middle where the sign matters."""
     if panel.limits:
-        return dict(zip(("vmin", "vmax"), panel.limits, strict=True))
+        return panel.limits[0], panel.limits[1]
     largest = float(np.abs(panel.values).max()) or 1.0
-    return {"vmin": -largest, "vmax": largest} if panel.signed else {}
+    return (-largest, largest) if panel.signed else (None, None)
 
 
 def _picture(axes: Axes, panel: Panel) -> None:
     colours = _COLOURS[True] if panel.signed else "gray"
-    axes.imshow(panel.values, cmap=colours, interpolation="nearest", aspect="auto", **_limits(panel))
+    low, high = _limits(panel)
+    axes.imshow(panel.values, cmap=colours, interpolation="nearest", aspect="auto", vmin=low, vmax=high)
     axes.set_axis_off()
 
 
 def _heat(axes: Axes, panel: Panel) -> None:
-    axes.imshow(panel.values, cmap=_COLOURS[panel.signed], interpolation="nearest", aspect="auto", **_limits(panel))
+    low, high = _limits(panel)
+    axes.imshow(panel.values, cmap=_COLOURS[panel.signed], interpolation="nearest", aspect="auto", vmin=low, vmax=high)
     axes.grid(False)
     _names(axes, panel)
 
