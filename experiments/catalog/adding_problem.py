@@ -55,7 +55,7 @@ def study(preset: Preset) -> Study:
         arms["lstm"] = {"model.cell": "lstm"}
     if full:
         arms["lstm without bias"] = {"model.cell": "lstm", "model.forget_bias": 0.0}
-        arms["tcn"] = {"model": tcn.Config(width=24, depth=8, kernel_size=7)}
+        arms["tcn"] = {"model": tcn.Config(width=24, depth=8, kernel_size=8)}
     bai = "Bai et al. 2018, table 1"
     return Study(
         name="adding_problem",

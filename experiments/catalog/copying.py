@@ -59,7 +59,7 @@ def study(preset: Preset) -> Study:
         baseline_name=f"transformer {longest}",
         baseline=baseline,
         arms=arms,
-        seeds=2 if preset == "smoke" else 8,
+        seeds={"smoke": 2, "cpu": 8, "full": 10}[preset],
         metric=Metric(
             column="test_string_accuracy",
             label="test strings copied",

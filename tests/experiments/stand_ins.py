@@ -17,16 +17,16 @@ from train.data.task import Task, Test, Train, Validation
 
 def mnist_shaped(config) -> Task:
     """A task of the shapes of MNIST or Fashion-MNIST, as the options change them."""
-    return _images(config, (28, 28, 1))
+    return _images(config, (28, 28, 1), 6_000)
 
 
 def cifar10_shaped(config) -> Task:
     """A task of the shapes of CIFAR-10, as the options change them."""
-    return _images(config, (32, 32, 3))
+    return _images(config, (32, 32, 3), 256)
 
 
-def _images(config, shape: tuple[int, ...]) -> Task:
-    size = max(256, config.train_examples or 0)
+def _images(config, shape: tuple[int, ...], least: int) -> Task:
+    size = max(least, config.train_examples or 0)
     pixels = np.random.default_rng(0).integers(0, 256, (size, *shape), np.uint8)
     split = images.Labelled(pixels, (np.arange(size) % 10).astype(np.uint8))
     return images.classification(config.name, (), train=split, validation=split, test=split, classes=10, options=config)
