@@ -109,7 +109,7 @@ def _panel(axes: Axes, summary: Summary, found: list[Place], path: str) -> None:
             axes.plot(np.full(len(seeds), step), seeds, ".", color=look.color, markersize=3, alpha=0.4)
     value_axis(axes, [float(place.values[path]) for place in found])
     axes.set_xlabel(path)
-    if any(names.values()) and len(groups) <= 8:
+    if axes.get_legend_handles_labels()[1] and len(groups) <= 8:
         axes.legend(frameon=False)
 
 

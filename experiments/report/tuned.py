@@ -78,9 +78,10 @@ class Tuned:
         that was pruned has none, since it was stopped for being worse.
         """
         rows = self.trials[self.trials["arm"] == arm]
-        rows = rows.assign(value=rows["value"].astype(float).where(rows["status"] == "ok"))
-        means = rows.groupby("number", sort=True)["value"].agg(lambda values: values.mean(skipna=False))
-        return rows.drop_duplicates("number").set_index("number").assign(value=means).sort_index().reset_index()
+        values = rows["value"].astype(float).where(rows["status"] == "ok")
+        means = values.groupby(rows["number"]).agg(lambda values: values.mean(skipna=False))
+        points = rows.drop_duplicates("number").set_index("number")[[*self.paths]]
+        return points.assign(value=means).sort_index().reset_index()
 
 
 def read(folder: Path) -> Tuned | None:
