@@ -48,9 +48,9 @@ def test_every_study_has_a_plan_at_every_preset(name, preset):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["cpu", "full"])  # smoke runs as a whole, below
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_can_run_at_every_preset(name, preset, task_of):
+def test_every_study_can_be_traced(name, preset, task_of):
     study = plan.load(name, preset)
     study = study if study.adapt is None else study.adapt(study, task_of(study.baseline))
     resolved = plan.resolve(study)
