@@ -26,7 +26,7 @@ DEEP = {"smoke": 3, "cpu": 30, "full": 30}
 RATES = (0.003, 0.01, 0.03, 0.1)
 NARROW, WIDE = 64, 512
 TRANSFERRED = 0.01
-"""The Adam rate of the least validation loss at the narrow width; see ``Expected``."""
+"""The Adam rate that is carried from the narrow width to the wide one: chosen beforehand, not tuned yet."""
 
 
 def study(preset: Preset) -> Study:
