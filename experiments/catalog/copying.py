@@ -2,8 +2,8 @@
 
     python -m experiments --experiment=copying
 
-Expected: about 8 minutes on 2 CPU cores by estimate. In trial runs the Transformer copied every string of 20 letters after 100
-steps of 32 strings; the LSTM none after 600. The preset cpu has not been run as a whole yet.
+Expected: about 8 minutes on 2 CPU cores by estimate. In trial runs the Transformer copied every string of 20 letters
+after 100 steps of 32 strings; the LSTM none after 600. The preset cpu has not been run as a whole yet.
 
 Strings of one length, new in every step: an arm for each length and family, with one batch size, so that steps count
 examples. A string counts as copied when its every token and its end are right.

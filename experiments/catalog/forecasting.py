@@ -94,8 +94,8 @@ def study(preset: Preset) -> Study:
             "The Transformer is an encoder over the rows, its mean mapped to the whole forecast; the published ones "
             "are of other kinds, and all of them are larger.",
             "Adam with cosine decay; the authors halve the rate after each epoch and stop early.",
-            "For time, the Transformer was cut to one block and the presets shortened after the first look that the head "
-            "tells of; the claims were not changed.",
+            "For time, the Transformer was cut to one block and the presets shortened after the first look that the "
+            "head tells of; the claims were not changed.",
             "Only the preset full has the Transformer over 336 hours: attention over them is dear on a CPU.",
             "The preset smoke forecasts demand of electricity, which is no part of the claims.",
         ),
