@@ -225,7 +225,7 @@ def test_bad_shapes(changes, shapes, message):
         ({"kv_heads": 3}, "kv_heads=3 must divide heads=4; nearest: 2 and 4$"),
         ({"key_size": 5, "positions": "rotary"}, "key_size=4 or 6"),
         ({"width": 9, "heads": 3, "positions": "sinusoidal"}, "10 would be"),
-        ({"feedforward": 0}, "feedforward=0 must be at least 1"),
+        ({"feedforward": -1}, "feedforward=-1 must be at least 0"),
         ({"activation": "swish"}, "activation='swish' must be one of .*swiglu"),
         ({"dropout_rate": 1.0}, "dropout_rate"),
     ],

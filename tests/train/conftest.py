@@ -44,6 +44,27 @@ def images() -> Task:
 
 
 @pytest.fixture(scope="session")
+def signals() -> Task:
+    """Signals of 8 steps and three channels; the class is the channel that is raised."""
+    generator = np.random.default_rng(4)
+    splits = []
+    for size in (23, 11, 9):
+        targets = generator.integers(0, CLASSES, size).astype(np.int32)
+        inputs = generator.normal(size=(size, 8, 3)) + 2 * np.eye(CLASSES)[targets][:, None, :]
+        splits.append({"inputs": inputs.astype(np.float32), "targets": targets})
+    return Task(
+        name="signals",
+        shapes=Shapes(inputs=(8, 3), vocabulary=None, outputs=CLASSES, per_position=False),
+        objective=objectives.classification(),
+        sampler=ShuffledExamples(),
+        train=Train(splits[0]),
+        validation=Validation(splits[1]),
+        test=Test(splits[2]),
+        facts={},
+    )
+
+
+@pytest.fixture(scope="session")
 def text() -> Task:
     """A sequence over five symbols, cut into windows of 6."""
     generator = np.random.default_rng(1)

@@ -293,7 +293,8 @@ def _another(value):
 
 def test_the_digest_names_what_is_computed():
     assert digest(replace(BASE, {"execution.strategy": "sequential", "execution.spread": False})) == digest(BASE)
-    grouped = replace(BASE, {"groups.patterns": ("kernel",)})  # without groups there are no factors to change
+    # Without groups there are no factors to change, without normalised residual layers no branches to scale.
+    grouped = replace(BASE, {"groups.patterns": ("kernel",), "model.residual": True, "model.normalisation": "layer"})
     for path in set(values(BASE)) - {path for path in values(BASE) if path.startswith("execution.")}:
         other = {
             "data.name": "sotu",
@@ -304,7 +305,11 @@ def test_the_digest_names_what_is_computed():
             "data.permutation_seed": 3,
             "regularisation.undecayed": "bias$",
             "model.activation": "tanh",
-            "model.normalisation": "layer",
+            "model.normalisation": "batch",
+            "model.widths": (3, 3),
+            "data.standardisation": "image",
+            "data.crop": 20,
+            "training.target_metric": "accuracy",
             "training.compute_dtype": "bfloat16",
             "training.loss_scale": 2.0,
             "data.label_noise_kind": "any",

@@ -14,6 +14,7 @@ from models.base import Traced, fields, plugin_names
 from tests.train.optimizer_cases import SETTINGS, assert_same_bits
 from train.checkpoints import Checkpoints
 from train.config import Trial, program_key, replace, traced_paths
+from train.directions import is_reached
 from train.population import Population
 from train.sections import Augmentation, Initialisation, Regularisation, Training
 
@@ -25,6 +26,7 @@ SMALL = {
     "transformer": ("images", {"model.width": 8, "model.depth": 1, "model.heads": 2, "model.feedforward": 16}),
     "text_cnn": ("sentences", {"model.embedding": 8, "model.channels": 4}),
     "tcn": ("text", {"model.width": 8, "model.depth": 2, "model.embedding": 4}),
+    "ltsf_linear": ("signals", {}),
     "seq2seq": ("pairs", {"model.width": 8, "model.embedding": 4}),
     "encoder_decoder": ("pairs", {"model.width": 16, "model.depth": 1, "model.heads": 2, "model.feedforward": 32}),
 }
@@ -76,6 +78,8 @@ MECHANISMS = {
         {"regularisation.early_stopping_patience": patience, "regularisation.early_stopping_improvement": least}
         for patience, least in ((1, 100.0), (2, 100.0), (9, 0.0))
     ],
+    # The first stops at its first evaluation, the last never.
+    "a target": [{"training.target_metric": "loss", "training.target": target} for target in (100.0, 0.9, 0.0)],
     "penalties on logits": [
         {"regularisation.label_smoothing": smoothing, "regularisation.z_loss": z}
         for smoothing, z in ((0.0, 0.1), (0.1, 0.0), (0.2, 0.01))
@@ -159,7 +163,12 @@ def heed(states, population, step):
     evaluation = population.evaluate(states, "validation", population.task.validation.arrays)
     finish = population.task.objective.finish
     losses = [finish(evaluation.of(number))["loss"] for number in range(len(population.trials))]
-    return population.observe(states, losses, step)
+    wanted = [trial.config.training for trial in population.trials]
+    reached = [
+        bool(each.target_metric) and is_reached(each.target_metric, loss, each.target)
+        for each, loss in zip(wanted, losses, strict=True)
+    ]
+    return population.observe(states, losses, step, reached)
 
 
 def march(population, states, start, stop):
