@@ -98,6 +98,7 @@ def test_gradients_of_real_inputs_are_finite_differences(subject_of, name, confi
     assert gradient[(0, *place)] == pytest.approx((above - below) / 0.1, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "config"),
     [

@@ -65,6 +65,7 @@ def test_the_simple_network_against_a_product_in_numpy():
     assert found["state_gradient_rate"] == pytest.approx(np.mean([each[16] for each in norms]) / 16, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{"cell": "gru"}, {"cell": "lstm", "depth": 2}, {"cell": "lstm", "variant": "full_gate_recurrence"}]
 )

@@ -32,6 +32,7 @@ def test_the_networks_on_cifar10_have_the_published_sizes(name):
     assert {"mlp", "cnn"} <= set(sizes)
 
 
+@pytest.mark.slow
 def test_networks_that_learn_random_labels_have_more_parameters_than_examples(parameters):
     data = plan.load("random_labels", "cpu").baseline.data
     assert isinstance(data, mnist1d.Config)

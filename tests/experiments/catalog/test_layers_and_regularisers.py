@@ -10,6 +10,7 @@ from models import mlp
 from train.data import sparse_regression
 
 
+@pytest.mark.slow
 def test_the_sizes_of_capacity_lie_on_either_side_of_the_number_of_examples(parameters):
     """A perceptron 40-h-h-10 has 41 h + (h + 1) h + (h + 1) 10 parameters."""
     sizes = parameters("capacity", "cpu")

@@ -37,6 +37,7 @@ def test_the_claims_on_copying_are_those_of_its_formula():
     assert claims["transformer"].high == pytest.approx(bound / 10)
 
 
+@pytest.mark.slow
 def test_the_networks_of_the_adding_problem_have_the_sizes_of_their_cells(parameters):
     """``g`` blocks of input, recurrent weights and bias (a second one in the GRU), and an output of 32 + 1."""
     block = 2 * 32 + 32 * 32 + 32
