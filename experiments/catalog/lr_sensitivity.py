@@ -13,7 +13,7 @@ import math
 from experiments.study import About, LessSensitive, Metric, Preset, Study
 
 ABOUT = About(
-    group="Transformers",
+    group="Learning rate and batch size",
     claim="Normalised queries and keys and the z-loss halve a Transformer's sensitivity to the learning rate.",
     source="Wortsman et al. 2023, Small-scale proxies for large-scale Transformer training instabilities, section 3.1",
     time={"smoke": "15 s", "cpu": "about 6 min on 2 cores", "full": "about 3 hours on one GPU"},
