@@ -120,9 +120,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds=2 if preset == "smoke" else 5,
-        metric=Metric(
-            column="steps", label="steps to the target", curve="validation_accuracy", higher_is_better=False
-        ),
+        metric=Metric(column="steps", label="steps to the target", curve="validation_accuracy", higher_is_better=False),
         tuning=Tuning(
             space={rate: Uniform(1e-2, 3.0, log=True)},
             arms=spaces | small,
@@ -135,6 +133,6 @@ def study(preset: Preset) -> Study:
         notes=(
             "The preset cpu takes MNIST-1D to 55% on the validation split, full MNIST to 99%, Shallue's error of 0.01.",
             "Momentum's coefficient stays at 0.9; Shallue et al. tune it, too. The rate stays constant.",
-            "The noise scale is that at the target, of the gradients of eight parts of one batch; it grows in training.",
+            "The noise scale is that at the target, by eight parts of one batch; it grows in training.",
         ),
     )

@@ -16,8 +16,8 @@ SOURCE = "Loshchilov and Hutter 2019, Decoupled weight decay regularization"
 
 ABOUT = About(
     group="Gradient descent and Adam",
-    claim="Decay decoupled from Adam's step has a best value that a tenfold learning rate hardly moves, and generalises "
-    "better than L2 within the gradient.",
+    claim="Decay decoupled from Adam's step has a best value that a tenfold learning rate hardly moves, and "
+    "generalises better than L2 within the gradient.",
     source=f"{SOURCE}, sections 4.2 to 4.4",
     time={"smoke": "15 s", "cpu": "5 min on 2 cores", "full": "12 h on one GPU"},
 )
