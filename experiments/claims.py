@@ -13,7 +13,8 @@ import pandas as pd
 from experiments import formatting
 from experiments.comparisons import Comparison, Family, compare
 from experiments.judges import judge
-from experiments.statements import Better, Metric
+from experiments.metric import Metric
+from experiments.statements import Better
 from experiments.statistics import LEVEL
 from experiments.study import Study
 from experiments.verdicts import SMOKE, Evidence, Outcome, Verdict

@@ -12,7 +12,8 @@ import pandas as pd
 
 from experiments import statistics
 from experiments.formatting import count
-from experiments.statements import Better, Metric
+from experiments.metric import Metric
+from experiments.statements import Better
 from experiments.statistics import LEVEL, Equivalence, Estimate, Interval, Spread, Superiority, Test
 from experiments.study import Study
 from models.base import unknown

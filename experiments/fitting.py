@@ -1,10 +1,11 @@
 """What fits a task: the families of models that can treat it, and the metric by which they are compared."""
 
+import dataclasses
 import math
 from typing import Literal
 
 import models
-from experiments.statements import Metric
+from experiments.metric import Metric
 from models import (
     cnn,
     encoder_decoder,
@@ -34,20 +35,13 @@ def metric(task: Task) -> Metric:
     names = task.objective.metrics
     if task.decoding is not None:
         name = task.decoding.metrics[0]
-        label, curve = {"bleu": "test BLEU", "exact_match": "test exact matches"}[name], "validation_loss"
-        return Metric(
-            column=f"test_{name}", label=label, curve=curve, higher_is_better=True, percent=name == "exact_match"
-        )
+        label = {"bleu": "test BLEU", "exact_match": "test exact matches"}[name]
+        # What is decoded is measured at the end only.
+        return dataclasses.replace(Metric.on_test(name, label), curve="validation_loss")
     bits = [name for name in names if name.startswith("bits_per_")]
     shares = [name for name in ("string_accuracy", "accuracy") if name in names]
     name = (bits or shares or list(names))[0]
-    return Metric(
-        column=f"test_{name}",
-        label=f"test {'MSE' if name == 'mse' else name.replace('_', ' ')}",
-        curve=f"validation_{name}",
-        higher_is_better=name in shares,
-        percent=name in shares,
-    )
+    return Metric.on_test(name, "test MSE" if name == "mse" else None)
 
 
 def families(task: Task, size: Size) -> dict[str, Configuration]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from experiments import formatting, statistics, sweeps
+from experiments.metric import Metric
 from experiments.statements import (
     BatchTradeoff,
     Claim,
@@ -17,7 +18,6 @@ from experiments.statements import (
     Exponent,
     Interaction,
     LessSensitive,
-    Metric,
     Monotone,
     Ratio,
     SteadierOptimum,

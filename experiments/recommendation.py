@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from experiments import formatting
-from experiments.statements import Metric
+from experiments.metric import Metric
 from experiments.statistics import CONFIDENCE, Interval, mean_interval
 from experiments.statistics.pareto import front
 

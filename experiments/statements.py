@@ -9,28 +9,8 @@ import dataclasses
 import math
 from typing import Any, Literal
 
+from experiments.metric import Metric
 from models.base import BadInput
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Metric:
-    """The number by which arms are compared.
-
-    Attributes:
-        column: a column of ``trials.csv``: a metric of the test split, e.g. ``test_accuracy``; what the diagnostics
-            found at the end, e.g. ``curvature_top``; or ``steps``, ``parameters``, ``flops_per_step``,
-            ``train_seconds`` or ``train_loss``, the mean loss of the steps after the last evaluation but one.
-        label: how a table or an axis names it, e.g. ``test accuracy``.
-        curve: the column of ``curves.csv`` that the learning curves show.
-        higher_is_better: direction.
-        percent: printed times 100 with a per-cent sign.
-    """
-
-    column: str
-    label: str
-    curve: str
-    higher_is_better: bool
-    percent: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+from experiments.metric import Metric
 from experiments.spaces import Space
 from experiments.statements import (
     BatchTradeoff,
@@ -17,7 +18,6 @@ from experiments.statements import (
     Exponent,
     Interaction,
     LessSensitive,
-    Metric,
     Monotone,
     Ratio,
     SteadierOptimum,

@@ -5,7 +5,8 @@ import math
 import numpy as np
 
 from experiments import formatting, statistics
-from experiments.statements import BatchTradeoff, LessSensitive, Levels, Metric, SteadierOptimum
+from experiments.metric import Metric
+from experiments.statements import BatchTradeoff, LessSensitive, Levels, SteadierOptimum
 from experiments.statistics import Estimate, Interval
 from experiments.statistics.batches import fit_tradeoff
 from experiments.statistics.optima import Condition, Move, steadiness

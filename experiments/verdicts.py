@@ -10,7 +10,8 @@ import pandas as pd
 
 from experiments import formatting, statistics
 from experiments.comparisons import Comparison, results
-from experiments.statements import Claim, Metric
+from experiments.metric import Metric
+from experiments.statements import Claim
 from experiments.statistics import Estimate, Interval, Spread
 from experiments.study import Study
 

@@ -3,7 +3,10 @@
 LOWER_IS_BETTER = ("loss", "perplexity", "bits_per_", "mse", "mae", "smape", "mase")
 """Beginnings of the names of metrics of which less is better."""
 
-HIGHER_IS_BETTER = ("accuracy", "macro_f1", "token_accuracy", "string_accuracy", "bleu", "exact_match")
+SHARES = ("accuracy", "macro_f1", "token_accuracy", "string_accuracy", "exact_match")
+"""The names of metrics between 0 and 1 of which more is better; they are printed in per cent."""
+
+HIGHER_IS_BETTER = (*SHARES, "bleu")
 """The names of those of which more is."""
 
 

@@ -63,13 +63,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms={name: {"optimizer": each} for name, each in {"momentum": momentum.Config(), **adaptive}.items()},
         seeds=2 if preset == "smoke" else 8,
-        metric=Metric(
-            column="test_accuracy",
-            label="test accuracy",
-            curve="validation_accuracy",
-            higher_is_better=True,
-            percent=True,
-        ),
+        metric=Metric.on_test("accuracy"),
         tuning=Tuning(
             space={"optimizer.learning_rate": Uniform(3e-3, 0.3, log=True)}, trials=2 if preset == "smoke" else 4
         ),

@@ -27,13 +27,7 @@ ZHANG = "Zhang et al. 2017, Understanding deep learning requires rethinking gene
 PUBLISHED = {"mlp": 0.5239, "mlp 1x512": 0.5051, "cnn": 0.7607}
 """Test accuracies on CIFAR-10; with weight decay 53.35, 50.39 and 77.36 per cent."""
 
-ACCURACY = Metric(
-    column="test_accuracy",
-    label="test accuracy",
-    curve="validation_accuracy",
-    higher_is_better=True,
-    percent=True,
-)
+ACCURACY = Metric.on_test("accuracy")
 
 
 def study(preset: Preset) -> Study:

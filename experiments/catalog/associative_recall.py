@@ -109,13 +109,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds=2 if preset == "smoke" else 8,
-        metric=Metric(
-            column="test_accuracy",
-            label="test answers right",
-            curve="validation_accuracy",
-            higher_is_better=True,
-            percent=True,
-        ),
+        metric=Metric.on_test("accuracy", label="test answers right"),
         tuning=None
         if preset == "smoke"
         else Tuning(

@@ -61,13 +61,7 @@ def study(preset: Preset) -> Study:
             "large, untuned": {"training": training(large), rate: UNTUNED_RATE},
         },
         seeds=2 if preset == "smoke" else 10,
-        metric=Metric(
-            column="test_accuracy",
-            label="test accuracy",
-            curve="validation_accuracy",
-            higher_is_better=True,
-            percent=True,
-        ),
+        metric=Metric.on_test("accuracy"),
         tuning=Tuning(
             space={rate: Uniform(1e-4, 1e-1, log=True)},
             arms={name: {rate: None} for name in ("small, untuned", "large, untuned")},

@@ -52,7 +52,7 @@ def study(preset: Preset) -> Study:
             evaluation_batch_size=1_000,
         )
 
-    arms = {f"sgd {batch}": {"training": training(batch)} for batch in batches}
+    arms: dict[str, dict] = {f"sgd {batch}": {"training": training(batch)} for batch in batches[1:]}
     arms[f"sgd {noisy}"]["diagnostics"] = Diagnostics(noise_scale=True, noise_scale_parts=8)
     large = batches[-1:] if preset == "smoke" else batches[-4:]
     arms |= {
@@ -65,7 +65,7 @@ def study(preset: Preset) -> Study:
         model=cnn.Config(channels=(32, 64), kernel_size=5, width=1024) if full else mlp.Config(depth=2, width=100),
         optimizer=sgd.Config(),
         schedule=constant.Config(),
-        **arms.pop(first),
+        training=training(batches[0]),
     )
     rate = "optimizer.learning_rate"
     spaces = {

@@ -107,7 +107,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds={"smoke": 2, "cpu": 4, "full": 8}[preset],
-        metric=Metric(column="test_loss", label="test loss in nats", curve="validation_loss", higher_is_better=False),
+        metric=Metric.on_test("loss", label="test loss in nats"),
         tuning=None
         if preset == "smoke"
         else Tuning(

@@ -61,7 +61,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds=2 if preset == "smoke" else 8,
-        metric=Metric(column="test_mse", label="test squared error", curve="validation_mse", higher_is_better=False),
+        metric=Metric.on_test("mse", label="test squared error"),
         tuning=None
         if preset == "smoke"
         else Tuning(space={"optimizer.learning_rate": Choice(RATES)}, search="grid", trials=len(RATES)),

@@ -92,12 +92,7 @@ def study(preset: Preset) -> Study:
                 source="Kaplan et al. 2020, figure 7",
                 arm="transformer",
                 than="lstm",
-                metric=Metric(
-                    column="test_loss_late",
-                    label="loss of the last quarter in nats",
-                    curve="validation_loss_late",
-                    higher_is_better=False,
-                ),
+                metric=Metric.on_test("loss_late", label="loss of the last quarter in nats"),
             ),
         ),
         notes=(

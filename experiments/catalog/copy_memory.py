@@ -74,7 +74,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds=2 if preset == "smoke" else 8,
-        metric=Metric(column="test_loss", label="test loss (nats)", curve="validation_loss", higher_is_better=False),
+        metric=Metric.on_test("loss", label="test loss (nats)"),
         tuning=None
         if preset == "smoke"
         else Tuning(space={"optimizer.learning_rate": Choice(RATES)}, search="grid", trials=len(RATES)),

@@ -60,13 +60,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds={"smoke": 2, "cpu": 8, "full": 10}[preset],
-        metric=Metric(
-            column="test_string_accuracy",
-            label="test strings copied",
-            curve="validation_string_accuracy",
-            higher_is_better=True,
-            percent=True,
-        ),
+        metric=Metric.on_test("string_accuracy", label="test strings copied"),
         tuning=None
         if preset == "smoke"
         else Tuning(

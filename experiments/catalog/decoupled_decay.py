@@ -70,13 +70,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds=2 if preset == "smoke" else 6,
-        metric=Metric(
-            column="test_accuracy",
-            label="test accuracy",
-            curve="validation_accuracy",
-            higher_is_better=True,
-            percent=True,
-        ),
+        metric=Metric.on_test("accuracy"),
         tuning=Tuning(
             space={rate: Uniform(5e-4, 2e-2, log=True), decay: Uniform(1e-4, 3e-2, log=True)},
             # AdamW's is d / rate here, so its range is that of d over a rate in the middle.

@@ -72,13 +72,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds={"smoke": 2, "cpu": 8, "full": 10}[preset],
-        metric=Metric(
-            column="test_accuracy",
-            label="test accuracy",
-            curve="validation_accuracy",
-            higher_is_better=True,
-            percent=True,
-        ),
+        metric=Metric.on_test("accuracy"),
         tuning=None
         if preset == "smoke"
         else Tuning(space={"optimizer.learning_rate": Choice(RATES[preset])}, search="grid", trials=len(RATES[preset])),

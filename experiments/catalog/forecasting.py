@@ -65,7 +65,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds=2 if smoke else 8,
-        metric=Metric(column="test_mse", label="test MSE", curve="validation_mse", higher_is_better=False),
+        metric=Metric.on_test("mse", label="test MSE"),
         tuning=Tuning(space={"optimizer.learning_rate": Uniform(1e-4, 3e-2, log=True)}, trials=2 if smoke else 5),
         claims=(
             *(

@@ -2,7 +2,7 @@
 
     python -m experiments --experiment=grokking
 
-Expected: not measured yet; the claims were written before any result was seen.
+Expected: not measured yet at this size; the claims were written before any result was seen.
 
 That training is at 99% is read off the training loss: a mean of 0.01 ln 2 or less leaves at most 1% of the examples
 wrong, since each of those costs ln 2 or more.
@@ -23,7 +23,7 @@ ABOUT = About(
 TRAINED = 0.01 * math.log(2)
 """Mean loss in nats below which at most 1% of the training examples are wrong."""
 
-STEPS = {"smoke": 20, "cpu": 4_000, "full": 100_000}
+STEPS = {"smoke": 20, "cpu": 3_000, "full": 100_000}
 
 
 def study(preset: Preset) -> Study:
@@ -35,7 +35,7 @@ def study(preset: Preset) -> Study:
     from train.schedules import constant
 
     full = preset == "full"
-    modulus, width, heads, depth = (97, 128, 4, 2) if full else (31, 64, 4, 1)
+    modulus, width, heads, depth = (97, 128, 4, 2) if full else (59, 64, 4, 1)
 
     def part(fraction: float) -> dict:
         """The table's shown part, in batches of half of it and 512 at the most."""
@@ -50,13 +50,7 @@ def study(preset: Preset) -> Study:
         schedule=constant.Config(warmup_steps=10),
         **part(0.5),
     )
-    accuracy = Metric(
-        column="test_accuracy",
-        label="accuracy on equations not shown",
-        curve="validation_accuracy",
-        higher_is_better=True,
-        percent=True,
-    )
+    accuracy = Metric.on_test("accuracy", label="accuracy on equations not shown")
     fitting = Metric(column="train_loss", label="training loss", curve="train_loss", higher_is_better=False)
     return Study(
         name="grokking",
@@ -65,7 +59,7 @@ def study(preset: Preset) -> Study:
         baseline_name="decay 1",
         baseline=baseline,
         arms={"decay 0": {"optimizer.weight_decay": 0.0}, "30% of the data": part(0.3)},
-        seeds=2 if preset == "smoke" else 8,
+        seeds=2 if preset == "smoke" else 5,
         metric=accuracy,
         claims=(
             StepsToTarget(
@@ -98,7 +92,8 @@ def study(preset: Preset) -> Study:
             ),
         ),
         notes=(
-            "The presets smoke and cpu have a table modulo 31 and one block of width 64.",
+            "The presets smoke and cpu have a table modulo 59 and one block of width 64. A first run of cpu, modulo 31, "
+            "ended before it generalised; sizes and steps were then chosen by two seeds that no trial has.",
             "The rate is the paper's, 0.001, and is not tuned: the delay under the published setting is the claim.",
             "The held-out equations are divided between validation and test; the paper has one held-out set.",
         ),

@@ -84,13 +84,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=schemes | transfer,
         seeds=2 if preset == "smoke" else 9,
-        metric=Metric(
-            column="test_accuracy",
-            label="test accuracy",
-            curve="validation_accuracy",
-            higher_is_better=True,
-            percent=True,
-        ),
+        metric=Metric.on_test("accuracy"),
         tuning=None
         if preset == "smoke"
         else Tuning(

@@ -61,7 +61,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms={**{name: {"schedule": each} for name, each in schedules.items()}, **fixed},
         seeds=2 if preset == "smoke" else 10,
-        metric=Metric(column="test_loss", label="test loss", curve="validation_loss", higher_is_better=False),
+        metric=Metric.on_test("loss"),
         tuning=Tuning(
             space={rate: Uniform(3e-3, 1.0, log=True)},
             arms={name: {rate: None} for name in fixed},

@@ -91,7 +91,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds=2 if preset == "smoke" else 5,
-        metric=Metric(column="test_loss", label="test loss in nats", curve="validation_loss", higher_is_better=False),
+        metric=Metric.on_test("loss", label="test loss in nats"),
         claims=claims,
         factors=("optimizer.learning_rate", "model.qk_norm", "regularisation.z_loss"),
         notes=(

@@ -73,12 +73,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds=2 if preset == "smoke" else 10,
-        metric=Metric(
-            column="test_bits_per_character",
-            label="test bits per character",
-            curve="validation_bits_per_character",
-            higher_is_better=False,
-        ),
+        metric=Metric.on_test("bits_per_character"),
         tuning=None
         if preset == "smoke"
         else Tuning(space={"optimizer.learning_rate": Choice(RATES)}, search="grid", trials=len(RATES)),

@@ -73,13 +73,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms={"labelled for longer": late, "pre-trained": {**late, "data.masked_steps": masked_steps}},
         seeds=2 if smoke else 8,
-        metric=Metric(
-            column="test_accuracy",
-            label="test accuracy",
-            curve="validation_accuracy",
-            higher_is_better=True,
-            percent=True,
-        ),
+        metric=Metric.on_test("accuracy"),
         tuning=None
         if smoke
         else Tuning(space={"optimizer.learning_rate": Choice((5e-4, 1e-3, 2e-3))}, search="grid", trials=3),

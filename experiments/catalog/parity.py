@@ -63,13 +63,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds=2 if preset == "smoke" else 8,
-        metric=Metric(
-            column="test_accuracy",
-            label="accuracy at unseen lengths",
-            curve="validation_accuracy",
-            higher_is_better=True,
-            percent=True,
-        ),
+        metric=Metric.on_test("accuracy", label="accuracy at unseen lengths"),
         tuning=None
         if preset == "smoke"
         else Tuning(space={"optimizer.learning_rate": Choice(RATES)}, search="grid", trials=len(RATES)),

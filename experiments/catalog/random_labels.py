@@ -104,13 +104,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds=2 if preset == "smoke" else 8,
-        metric=Metric(
-            column="test_accuracy",
-            label="test accuracy",
-            curve="validation_accuracy",
-            higher_is_better=True,
-            percent=True,
-        ),
+        metric=Metric.on_test("accuracy"),
         claims=tuple(claims),
         notes=(
             "Nothing is tuned: that the settings are the same for true and random labels is the paper's point.",

@@ -53,12 +53,7 @@ def study(preset: Preset) -> Study:
     stable = {"momentum": (3e-4, 3e-2), "adam": (1e-4, 1e-2), "signs": (3e-5, 3e-3)}
     chance = math.log(2**groups - 1)
     frequent, rare = (
-        Metric(
-            column=f"test_loss_group_{group}",
-            label=f"loss on the {which} classes",
-            curve=f"validation_loss_group_{group}",
-            higher_is_better=False,
-        )
+        Metric.on_test(f"loss_group_{group}", label=f"loss on the {which} classes")
         for group, which in ((0, "most frequent"), (groups - 1, "rarest"))
     )
     source = "Kunstner et al. 2024, figure 3 and section 3"
@@ -70,7 +65,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms={name: {"optimizer": each} for name, each in arms.items()},
         seeds=2 if preset == "smoke" else 8,
-        metric=Metric(column="test_loss", label="training loss", curve="validation_loss", higher_is_better=False),
+        metric=Metric.on_test("loss", label="training loss"),
         tuning=Tuning(
             space={rate: Uniform(1e-3, 0.1, log=True)},
             arms={name: {rate: Uniform(*stable[name], log=True)} for name in arms},

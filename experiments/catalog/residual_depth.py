@@ -33,13 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 TRAIN_LOSS = Metric(column="train_loss", label="training loss", curve="train_loss", higher_is_better=False)
-ACCURACY = Metric(
-    column="test_accuracy",
-    label="test accuracy",
-    curve="validation_accuracy",
-    higher_is_better=True,
-    percent=True,
-)
+ACCURACY = Metric.on_test("accuracy")
 
 
 def study(preset: Preset) -> Study:

@@ -67,7 +67,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms={name: {"model": model} for name, model in models.items() if name != first},
         seeds=2 if preset == "smoke" else 8,
-        metric=Metric(column="test_loss", label="test loss", curve="validation_loss", higher_is_better=False),
+        metric=Metric.on_test("loss"),
         tuning=None
         if preset == "smoke"
         else Tuning(space={"optimizer.learning_rate": Choice(RATES[preset])}, search="grid", trials=len(RATES[preset])),

@@ -53,13 +53,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds=2 if smoke else 8,
-        metric=Metric(
-            column="test_accuracy",
-            label="test accuracy",
-            curve="validation_accuracy",
-            higher_is_better=True,
-            percent=True,
-        ),
+        metric=Metric.on_test("accuracy"),
         tuning=Tuning(space={"optimizer.learning_rate": Uniform(1e-4, 3e-2, log=True)}, trials=2 if smoke else 5),
         claims=(
             Better(

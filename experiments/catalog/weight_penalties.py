@@ -79,9 +79,7 @@ def sparse_regression(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds=2 if preset == "smoke" else 8,
-        metric=Metric(
-            column="test_mse", label="test mean squared error", curve="validation_mse", higher_is_better=False
-        ),
+        metric=Metric.on_test("mse", label="test mean squared error"),
         tuning=None if preset == "smoke" else Tuning(space=spaces, arms=tuned, trials=12, seeds=2),
         claims=(
             Better(statement="L1 foretells better than no penalty", source=SPARSE, arm="L1", than="none"),
@@ -145,13 +143,7 @@ def on_digits() -> Study:
         baseline=baseline,
         arms=arms,
         seeds=8,
-        metric=Metric(
-            column="test_accuracy",
-            label="test accuracy",
-            curve="validation_accuracy",
-            higher_is_better=True,
-            percent=True,
-        ),
+        metric=Metric.on_test("accuracy"),
         tuning=Tuning(
             space={rate: Uniform(3e-3, 0.3, log=True), l1: weak, l2: weak},
             arms={"none": {l1: None, l2: None}} | tuned,

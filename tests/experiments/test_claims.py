@@ -177,3 +177,25 @@ def test_an_unknown_metric_is_one_line(make_study, make_records):
     trials, _ = make_records(study)
     with pytest.raises(BadInput, match="unknown metric column 'test_accuracy'"):
         evaluate(study, trials.rename(columns={"test_accuracy": "test_acc"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "higher", "percent"),
+    [
+        ("accuracy", "test accuracy", True, True),
+        ("exact_match", "test exact match", True, True),
+        ("bleu", "test bleu", True, False),
+        ("bits_per_character", "test bits per character", False, False),
+        ("loss_late", "test loss late", False, False),
+    ],
+)
+def test_direction_and_unit_of_a_metric_follow_from_its_name(name, label, higher, percent):
+    metric = Metric.on_test(name)
+    assert (metric.column, metric.curve) == (f"test_{name}", f"validation_{name}")
+    assert (metric.label, metric.higher_is_better, metric.percent) == (label, higher, percent)
+    assert Metric.on_test(name, "what it says").label == "what it says"
+
+
+def test_a_metric_of_unknown_direction_is_written_out():
+    with pytest.raises(BadInput, match="whether more of 'context_gain' is better is not known"):
+        Metric.on_test("context_gain")
