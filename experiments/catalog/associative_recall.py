@@ -108,7 +108,7 @@ def study(preset: Preset) -> Study:
         baseline_name=base,
         baseline=baseline,
         arms=arms,
-        seeds=2 if preset == "smoke" else 8,
+        seeds=2 if preset == "smoke" else 9,
         metric=Metric.on_test("accuracy", label="test answers right"),
         tuning=None
         if preset == "smoke"

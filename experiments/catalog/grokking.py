@@ -92,7 +92,7 @@ def study(preset: Preset) -> Study:
             ),
         ),
         notes=(
-            "The presets smoke and cpu have a table modulo 59 and one block of width 64. A first run of cpu, modulo 31, "
+            "The presets smoke and cpu have a table modulo 59 and one block of width 64. A first run, modulo 31, "
             "ended before it generalised; sizes and steps were then chosen by two seeds that no trial has.",
             "The rate is the paper's, 0.001, and is not tuned: the delay under the published setting is the claim.",
             "The held-out equations are divided between validation and test; the paper has one held-out set.",
