@@ -304,6 +304,7 @@ Levels = tuple[tuple[str, float], ...]
 class SteadierOptimum(Claim):
     """The best level of a factor moves less from one condition to another in one family of arms than in another.
 
+    The best level lies between the ones that were run (see ``experiments.statistics.optima``).
     Supported when the whole 95% bootstrap interval of the difference of the two moves, in decades, lies above zero.
 
     Attributes:

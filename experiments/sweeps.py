@@ -9,7 +9,7 @@ from experiments.metric import Metric
 from experiments.statements import BatchTradeoff, LessSensitive, Levels, SteadierOptimum
 from experiments.statistics import Estimate, Interval
 from experiments.statistics.batches import fit_tradeoff
-from experiments.statistics.optima import Condition, Move, steadiness
+from experiments.statistics.optima import Condition, Move, best_level, steadiness
 from experiments.verdicts import Evidence, Verdict, concluded, estimated, measured, side, undecided, where
 
 
@@ -62,7 +62,9 @@ def steadier_optimum(claim: SteadierOptimum, evidence: Evidence) -> Verdict:
         )
 
     def best(family: tuple[Levels, Levels]) -> str:
-        found = [each.levels[each.values.mean(axis=0).argmin()] for each in move(family)]
+        found = [
+            10 ** float(best_level(np.log10(each.levels), each.values.mean(axis=0)[None])[0]) for each in move(family)
+        ]
         return f"from {found[0]:.3g} to {found[1]:.3g}"
 
     moved = steadiness(move(claim.steady), move(claim.moving))

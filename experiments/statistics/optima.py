@@ -31,8 +31,10 @@ class Move(NamedTuple):
 def steadiness(steady: Move, moving: Move, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """By how many decades more the best level moves in ``moving`` than in ``steady``, with a bootstrap interval.
 
-    The best level of a condition is the one of the least mean over the seeds; a move is the distance of the two best
-    levels in decades. Seeds are resampled, the same in all four conditions.
+    The best level of a condition is the lowest point of the parabola, over the levels' logarithms, through the level of
+    the least mean over the seeds and the two beside it: else all moves would be as coarse as the levels, and a
+    difference of two equal ones, with no spread at all, would pass for certain. A least mean at an end stays there. A
+    move is the distance of the two best levels in decades. Seeds are resampled, the same in all four conditions.
 
     Returns:
         the interval is unknown for fewer than two seeds.
@@ -52,5 +54,28 @@ def _difference(steady: Move, moving: Move, chosen: np.ndarray) -> Float[np.ndar
 
 
 def _moved(move: Move, chosen: np.ndarray) -> Float[np.ndarray, " resamples"]:
-    best = [np.log10(each.levels)[each.values[chosen].mean(axis=1).argmin(axis=1)] for each in move]
-    return np.abs(best[1] - best[0])
+    first, second = (best_level(np.log10(each.levels), each.values[chosen].mean(axis=1)) for each in move)
+    return np.abs(second - first)
+
+
+def best_level(
+    levels: Float[np.ndarray, " levels"], means: Float[np.ndarray, "rows levels"]
+) -> Float[np.ndarray, " rows"]:
+    """Where the parabola through the least of each row and its two neighbours is lowest; the end, where that is least.
+
+    Args:
+        levels: of the factor, in any order, all different.
+        means: of the metric.
+    """
+    order = np.argsort(levels)
+    levels, means = levels[order], means[:, order]
+    least = means.argmin(axis=1)
+    middle, rows = np.clip(least, 1, len(levels) - 2), np.arange(len(means))
+    (x0, y0), (x1, y1), (x2, y2) = ((levels[middle + i], means[rows, middle + i]) for i in (-1, 0, 1))
+    # Newton's divided differences; the lowest point is where their derivative is 0.
+    slope = (y1 - y0) / (x1 - x0)
+    bend = ((y2 - y1) / (x2 - x1) - slope) / (x2 - x0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lowest = (x0 + x1) / 2 - slope / (2 * bend)
+    inside = (least == middle) & (bend > 0)
+    return np.where(inside, lowest, levels[least])
