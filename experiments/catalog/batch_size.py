@@ -2,8 +2,11 @@
 
     python -m experiments --experiment=batch_size
 
-Expected: not measured yet with all seeds. Sizes and ranges of rates come from a look at one seed that no arm uses. Two
-claims were undecided by five seeds (momentum's plateau, and how flat that of gradient descent is), so there are ten.
+Expected: about 6 minutes on 2 CPU cores. Steps fall as the batch to the power 0.90 below 64 and not at all beyond
+1,000; the law of McCandlish et al. has an R^2 of 0.998, with a critical batch of 114 where the noise scale is 405.
+Momentum's plateau is at 0.44 [0.38, 0.51] of the steps: inconclusive, as is the flatness, within 0.101 of 0. Sizes and
+ranges of rates come from a look at one seed that no arm uses. Two claims were undecided by five seeds, so there are
+ten; all verdicts are marked exploratory for that.
 
 Every batch size has the rate that is quickest to the target among equally many. A trial ends at the first evaluation
 that finds the target reached, and is as long as its steps until then.

@@ -4,8 +4,10 @@
 
 Perceptrons 40-h-h-10 on 4,000 signals of MNIST-1D, of which 15% are labelled at random, and two of another depth.
 
-Expected: to be measured with ten seeds; with nine the peak was there, and p-values corrected for so many comparisons
-could not fall below 0.05. The published test errors are those of ``PUBLISHED``, with their peak at 47 to 61 units.
+Expected: about 12 minutes on 2 CPU cores; every claim supported. With wrong labels the error rises from 50.7% at 16
+units to 56.8% at 47 and falls to 47.9% at 300 (published: 47.2, 54.1, 45.5); with right labels it only falls. With nine
+seeds the peak was there, too, but p-values corrected for so many comparisons could not fall below 0.05: the tenth came
+after, and the verdicts are marked exploratory for it.
 """
 
 from experiments.study import About, Better, Metric, Preset, Study, Within
@@ -16,7 +18,7 @@ ABOUT = About(
     group="Layers and neurons",
     claim="As hidden layers grow wider the test error rises to a peak, where the training error reaches 0, and falls.",
     source=SOURCE,
-    time={"smoke": "10 s", "cpu": "about 5 min on 2 cores", "full": "about 5 min on one GPU"},
+    time={"smoke": "10 s", "cpu": "12 min on 2 cores", "full": "about 5 min on one GPU"},
 )
 
 PUBLISHED = {9: 0.4897, 16: 0.4724, 47: 0.5405, 61: 0.5402, 300: 0.4547}

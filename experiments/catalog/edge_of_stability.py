@@ -2,8 +2,9 @@
 
     python -m experiments --experiment=edge_of_stability
 
-Expected: not measured yet. Rates and the noise of the targets were chosen after a look at one seed that no trial has:
-its sharpness began at 11 and settled within 2% of 2 over the rate. The band is the published one.
+Expected: about 90 s on 2 CPU cores; every claim supported. The sharpness begins at 12.5 and ends at 20.1 at the one
+rate and at 13.4 at the other, in a band of 0.1 each. Rates and the noise of the targets were chosen after a look at one
+seed that no trial has; the band is the published one.
 
 The sharpness is the largest eigenvalue of the Hessian of the loss, which is the mean squared error over all examples.
 A linear model's is the same everywhere: descent diverges exactly where 2 over the rate is less.
@@ -17,7 +18,7 @@ ABOUT = About(
     "quadratic would diverge.",
     source="Cohen et al. 2021, Gradient descent on neural networks typically occurs at the edge of stability, "
     "sections 2 and 3",
-    time={"smoke": "10 s", "cpu": "5 min on 2 cores", "full": "15 min on one GPU"},
+    time={"smoke": "10 s", "cpu": "90 s on 2 cores", "full": "15 min on one GPU"},
 )
 
 RATES = {"smoke": (0.1,), "cpu": (0.1, 0.15), "full": (0.05, 0.1, 0.15)}
@@ -66,6 +67,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds=2 if preset == "smoke" else 8,
+        figure="learning_curves",
         metric=Metric(column="curvature_top", label="sharpness", curve="curvature_top", higher_is_better=False),
         claims=(
             *(

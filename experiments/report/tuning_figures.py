@@ -15,6 +15,9 @@ from experiments.report.tuned import Tuned
 from experiments.statistics.tuning import expected_best
 from experiments.study import Metric
 
+_MARKER, _LETTER = 0.45, 0.066
+"""Width in inches of a legend's marker with the space around it, and of a letter on average."""
+
 
 def tuning_values(summary: Summary, tuned: Tuned) -> Figure:
     """A panel for each tuned path: every tuning trial a dot, each arm's winner ringed."""
@@ -34,8 +37,14 @@ def tuning_values(summary: Summary, tuned: Tuned) -> Figure:
         metric_axis(panel, _metric(summary, tuned), tuned.column.replace("_", " "))
     for panel in panels[len(tuned.paths) :]:
         panel.remove()
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3 * columns, frameon=False, columnspacing=1)
+    shown = {
+        label: handle
+        for panel in panels[: len(tuned.paths)]
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    fitting = int(WIDTH * columns / (_MARKER + _LETTER * max(map(len, shown), default=0)))
+    ncols = min(3 * columns, max(1, fitting))
+    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=ncols, frameon=False, columnspacing=1)
     return figure
 
 
@@ -46,6 +55,8 @@ def _panel(axes: Axes, summary: Summary, tuned: Tuned, path: str, styles: dict[s
     names = [] if numeric else sorted({str(value) for value in seen})
     for arm, look in styles.items():
         rows = tuned.scores(arm).dropna(subset=[path, "value"])
+        if rows.empty:
+            continue  # the arm does not tune this
         values = rows[path].astype(float) if numeric else rows[path].astype(str).map(names.index)
         axes.plot(
             values, rows["value"], look.marker, color=look.color, markersize=4, alpha=0.65, markeredgewidth=0, label=arm

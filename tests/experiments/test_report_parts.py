@@ -150,6 +150,23 @@ def test_tuning_is_read_and_its_edges_flagged_everywhere(tmp_path, summary_of):
     assert lines["mlp"][0] == pytest.approx(np.append(finite, finite.min()).mean())
 
 
+def test_the_legend_of_tuned_values_fits_and_names_the_arms_that_were_tuned(tmp_path, summary_of):
+    tuning_files(tmp_path)
+    long = "an arm whose name is a whole sentence, nearly"
+    for name in ("tuning.csv", "tuning.json"):
+        path = tmp_path / name
+        path.write_text(path.read_text().replace("cnn", json.dumps(long) if name == "tuning.csv" else long))
+    found = tuned.read(tmp_path)
+    with drawing.style():
+        figure = tuning_figures.tuning_values(summary_of(arms={"cnn": {}, long: {}}), found)
+        figure.canvas.draw()
+        (shown,) = figure.legends
+        assert [text.get_text() for text in shown.get_texts()] == ["mlp", long]
+        box, page = shown.get_window_extent(), figure.bbox
+    assert page.x0 <= box.x0
+    assert box.x1 <= page.x1
+
+
 def test_no_tuning_and_damaged_tuning(tmp_path):
     assert tuned.read(tmp_path) is None
     tuning_files(tmp_path)
