@@ -305,7 +305,9 @@ class SteadierOptimum(Claim):
     """The best level of a factor moves less from one condition to another in one family of arms than in another.
 
     The best level lies between the ones that were run (see ``experiments.statistics.optima``).
-    Supported when the whole 95% bootstrap interval of the difference of the two moves, in decades, lies above zero.
+    Supported when the whole 95% bootstrap interval of the difference of the two moves, in decades, lies above zero,
+    refuted when it lies below or at zero. A best level at an end of what was run may be farther away, so where that
+    could change the verdict there is none.
 
     Attributes:
         steady: for each of the two conditions, the arms of the family that is claimed to be steadier, and their levels.

@@ -61,23 +61,36 @@ def steadier_optimum(claim: SteadierOptimum, evidence: Evidence) -> Verdict:
             )
         )
 
-    def best(family: tuple[Levels, Levels]) -> str:
+    def best(family: tuple[Levels, Levels]) -> tuple[str, bool]:
         found = [
             10 ** float(best_level(np.log10(each.levels), each.values.mean(axis=0)[None])[0]) for each in move(family)
         ]
-        return f"from {found[0]:.3g} to {found[1]:.3g}"
+        ended = any(
+            math.isclose(value, end)
+            for value, each in zip(found, move(family), strict=True)
+            for end in (each.levels.min(), each.levels.max())
+        )
+        return f"from {found[0]:.3g} to {found[1]:.3g}", ended
 
     moved = steadiness(move(claim.steady), move(claim.moving))
+    (steady, steady_ended), (moving, moving_ended) = best(claim.steady), best(claim.moving)
+    outcome = where(moved.interval, *side(positive=True))
+    beyond = []
+    # A best level at an end of what was run may lie farther away: that move is at least so long.
+    if steady_ended if outcome == "supported" else moving_ended and outcome == "refuted":
+        outcome = "inconclusive"
+        beyond = ["A best level lies at an end of what was run; the real one may lie beyond."]
     low, high = moved.interval
     return concluded(
         claim,
         evidence,
-        where(moved.interval, *side(positive=True)),
+        outcome,
         quantity,
         estimated(moved, len(table)),
-        f"Over {formatting.count(len(table), 'seed')}, the best level moves {best(claim.steady)} where it is claimed "
-        f"to be steadier, and {best(claim.moving)} in the other family: {moved.value:.3g} decades more (95% interval "
-        f"[{low:.3g}, {high:.3g}]).",
+        f"Over {formatting.count(len(table), 'seed')}, the best level moves {steady} where it is claimed to be "
+        f"steadier, and {moving} in the other family: {moved.value:.3g} decades more (95% interval [{low:.3g}, "
+        f"{high:.3g}]).",
+        *beyond,
     )
 
 

@@ -259,6 +259,14 @@ def test_the_family_whose_best_level_moves_less(make_study):
     assert "from 14.7 to 14.7 where it is claimed to be steadier, and from 1 to 100" in found.explanation
     found = many(make_study, SteadierOptimum(steady=moving, moving=steady, **text()), columns)
     assert (found.outcome, found.estimate) == ("refuted", pytest.approx(-2))
+    # Here s and t are at their best at an end, both times: the real one may lie beyond, and move.
+    columns |= {"s1": 1, "s2": 2, "s3": 3, "t1": 1, "t2": 2, "m1": 3, "m2": 1, "m3": 2, "n1": 2, "n2": 1, "n3": 3}
+    columns["t3"] = 3
+    for families in ({"steady": steady, "moving": moving}, {"steady": moving, "moving": steady}):
+        found = many(make_study, SteadierOptimum(**families, **text()), columns)
+        assert abs(found.estimate) == pytest.approx(1 / 3)
+        assert found.outcome == "inconclusive"
+        assert "lies at an end of what was run" in found.explanation
     with pytest.raises(BadInput, match="at least three different levels"):
         SteadierOptimum(steady=(levels("a", "b"), levels("a", "b")), moving=moving, **text())
 
