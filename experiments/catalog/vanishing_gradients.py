@@ -96,6 +96,7 @@ def study(preset: Preset) -> Study:
         baseline=baseline,
         arms=arms,
         seeds=2 if preset == "smoke" else 10,
+        figure="state_gradients",
         metric=RATE,
         tuning=None if preset == "smoke" else rate,
         claims=(

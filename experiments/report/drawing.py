@@ -7,11 +7,13 @@ apart: each arm has its own colour, line style and marker.
 import io
 import itertools
 import math
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -88,12 +90,29 @@ def render(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
+_LETTERS = 34
+"""That the height of a figure has room for."""
+
+
 def metric_axis(axes: Axes, metric: Metric, label: str) -> None:
     """Label and ticks of a vertical axis in the metric's units."""
-    axes.set_ylabel(f"{label} (%)" if metric.percent else label)
+    text = f"{label} (%)" if metric.percent else label
+    axes.set_ylabel("\n".join(textwrap.fill(line, _LETTERS) for line in text.split("\n")))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     if metric.percent:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.6g}"))
+
+
+def mean_line(axes: Axes, table: pd.DataFrame, look: Look, arm: str, **line: Any) -> None:
+    """An arm's line with its band: columns ``mean``, ``low`` and ``high`` over the index of a table."""
+    axes.plot(table.index, table["mean"], color=look.color, linestyle=look.line, marker=look.marker, label=arm, **line)
+    axes.fill_between(table.index, table["low"], table["high"], color=look.color, alpha=0.18, linewidth=0)
+
+
+def name_lines(figure: Figure, axes: Axes) -> None:
+    """Say above the axes, in columns, which line is whose; the figure grows by as much."""
+    figure.set_figheight(figure.get_figheight() + 0.13 * math.ceil(len(axes.get_legend_handles_labels()[1]) / 3))
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, handlelength=2.8, columnspacing=1)
 
 
 def value_axis(axes: Axes, values: list[float]) -> None:

@@ -1,7 +1,6 @@
 """The figures of a report: learning curves, and the metric against the number of parameters."""
 
 import itertools
-import math
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from matplotlib.transforms import Bbox, ScaledTranslation
 
 from experiments import formatting, statistics
-from experiments.report.drawing import Look, bars, blank, looks, metric_axis, say
+from experiments.report.drawing import Look, bars, blank, looks, mean_line, metric_axis, name_lines, say
 from experiments.report.page_data import thin
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
@@ -37,18 +36,8 @@ def learning_curves(summary: Summary, curves: pd.DataFrame) -> Figure:
         if table.empty:
             continue
         every = max(1, len(table) // 6)
-        axes.plot(
-            table.index,
-            table["mean"],
-            color=look.color,
-            linestyle=look.line,
-            marker=look.marker,
-            # Curves that lie close together take their markers at different steps.
-            markevery=(index % every, every),
-            markersize=3.2,
-            label=arm,
-        )
-        axes.fill_between(table.index, table["low"], table["high"], color=look.color, alpha=0.18, linewidth=0)
+        # Curves that lie close together take their markers at different steps.
+        mean_line(axes, table, look, arm, markevery=(index % every, every), markersize=3.2)
         whole = _whole_band(curves[curves["arm"] == arm], metric.curve)
         if whole is not None:
             steps, band = whole
@@ -62,12 +51,7 @@ def learning_curves(summary: Summary, curves: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(6))
     metric_axis(axes, metric, metric.curve.replace("_", " "))
     _leave_out_start(axes, pd.concat(seen))
-    if len(seen) <= 5:
-        axes.legend(frameon=False, handlelength=2.8)
-    else:
-        # Too many names to stand inside: above the axes, in columns.
-        figure.set_figheight(figure.get_figheight() + 0.13 * math.ceil(len(seen) / 3))
-        figure.legend(loc="outside upper center", ncols=3, frameon=False, handlelength=2.8, columnspacing=1)
+    name_lines(figure, axes)
     return figure
 
 
@@ -209,7 +193,8 @@ def _name_points(figure: Figure, axes: Axes, rows: list[Row], places: list[float
         for shift, (x, y, horizontal, vertical) in itertools.product(shifts, sides):
             note.set(position=(x, y + shift), ha=horizontal, va=vertical)
             box = note.get_window_extent()
-            inside = axes.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and figure.bbox.y0 <= box.y0
+            inside = axes.bbox.x0 <= box.x0 and figure.bbox.y0 <= box.y0
+            inside = inside and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
             if inside and not any(box.overlaps(other) for other in taken):
                 break
         taken.append(note.get_window_extent())

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from experiments import statistics
-from experiments.report.drawing import blank, looks, say
+from experiments.report.drawing import blank, looks, mean_line, name_lines, say
 from experiments.report.summary import Summary
 
 NORM, BOUND = "state_gradient/lag_", "state_gradient_bound/lag_"
@@ -39,16 +39,7 @@ def state_gradients(summary: Summary) -> Figure:
         table, bound = by_lag(mine, NORM), by_lag(mine, BOUND)
         if table.empty:
             continue
-        axes.plot(
-            table.index,
-            table["mean"],
-            color=look.color,
-            linestyle=look.line,
-            marker=look.marker,
-            markersize=3,
-            label=arm,
-        )
-        axes.fill_between(table.index, table["low"], table["high"], color=look.color, alpha=0.18, linewidth=0)
+        mean_line(axes, table, look, arm, markersize=3)
         if not bound.empty:
             axes.plot(bound.index, bound["mean"], color=look.color, linewidth=0.6)
     if not axes.lines:
@@ -58,6 +49,5 @@ def state_gradients(summary: Summary) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda lag, _: f"{lag:g}"))
     axes.set_xlabel("lag $T - t$ (steps)")
     axes.set_ylabel(r"$\log_{10}$ of the norm of $dh_T/dh_t$")
-    figure.set_figheight(figure.get_figheight() + 0.13 * ((len(axes.get_legend_handles_labels()[1]) + 2) // 3))
-    figure.legend(loc="outside upper center", ncols=3, frameon=False, handlelength=2.8, columnspacing=1)
+    name_lines(figure, axes)
     return figure
