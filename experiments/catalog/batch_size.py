@@ -134,6 +134,8 @@ def study(preset: Preset) -> Study:
             column="steps",
         ),
         claims=claims,
+        factors=("training.batch_size", "optimizer.name"),
+        figure="sensitivity",
         notes=(
             "The preset cpu takes MNIST-1D to 55% on the validation split, full MNIST to 99%, Shallue's error of 0.01.",
             "Momentum's coefficient stays at 0.9; Shallue et al. tune it, too. The rate stays constant.",

@@ -94,6 +94,7 @@ def study(preset: Preset) -> Study:
         metric=Metric.on_test("loss", label="test loss in nats"),
         claims=claims,
         factors=("optimizer.learning_rate", "model.qk_norm", "regularisation.z_loss"),
+        figure="sensitivity",
         notes=(
             "The paper's smallest model has 10 million parameters and reads C4; that of the preset cpu has 93,000.",
             "The paper decays weights independently of the rate; here nothing is decayed.",

@@ -73,6 +73,9 @@ def sensitivity(summary: Summary) -> Figure:
         _panel(panel, summary, found, path)
     for panel in panels[::columns]:
         metric_axis(panel, summary.study.metric, summary.study.metric.label)
+    means = [place.row.metric.mean for place in found]
+    if not summary.study.metric.percent and min(means) > 0 and max(means) > 10 * min(means):
+        panels[0].set_yscale("log")  # the others share it
     for panel in panels[len(factors) :]:
         panel.remove()
     return figure
