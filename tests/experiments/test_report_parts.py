@@ -19,7 +19,7 @@ from experiments.report.rerun import rerun
 from experiments.report.table import csv, markdown
 from experiments.report.verdict import verdict_json
 from experiments.statistics.pareto import front
-from experiments.study import Matching
+from experiments.study import Matching, Metric
 from models.base import BadInput
 
 COMMAND = "python -m experiments --experiment=architectures --preset=cpu --workdir=elsewhere"
@@ -257,6 +257,28 @@ def test_sensitivity_has_a_line_for_each_level_of_the_other_factor(grid):
     np.testing.assert_allclose(
         lines["width 8"].get_ydata(), [means["lr 0.0001 width 8"], means["base"], means["lr 1.0 width 8"]]
     )
+
+
+@pytest.mark.parametrize(
+    ("least", "percent", "scale"), [(1.0, False, "log"), (60.0, False, "linear"), (1.0, True, "linear")]
+)
+def test_a_metric_that_spans_decades_stands_on_a_logarithmic_axis(summary_of, least, percent, scale):
+    sizes = {"base": 1, "s2": 10, "s3": 100}
+    steps = Metric(column="steps", label="steps", curve="steps", higher_is_better=False, percent=percent)
+    found = summary_of(
+        arms={"s2": {}, "s3": {}},
+        baseline_name="base",
+        claims=(),
+        metric=steps,
+        factors=("training.batch_size",),
+        columns=lambda trials: {
+            "training.batch_size": trials["arm"].map(sizes),
+            "steps": trials["arm"].map({"base": 500.0, "s2": 300.0, "s3": least}),
+        },
+    )
+    with drawing.style():
+        (panel,) = sensitivity.sensitivity(found).axes
+    assert (panel.get_xscale(), panel.get_yscale()) == ("log", scale)
 
 
 def test_a_full_grid_of_two_factors_has_a_heat_map(grid, summary_of):
