@@ -2,7 +2,7 @@
 
     python -m experiments --experiment=optimizers
 
-Expected: about 8 minutes on 2 CPU cores; every claim supported. On digits, tuned, momentum is 0.0 points and Adam 0.4
+Expected: about 5 minutes on 2 CPU cores; every claim supported. On digits, tuned, momentum is 0.0 points and Adam 0.4
 points ahead of stochastic gradient descent, neither beyond chance; at a rate of 0.001 for both, Adam is ahead by 15.
 
 ``full`` is DeepOBS's problem fmnist_2c2d, whose network has 3,274,634 parameters.
@@ -16,7 +16,7 @@ ABOUT = About(
     claim="Once each has its own best learning rate, stochastic gradient descent, momentum and Adam are within a point "
     "of each other; at one common rate Adam is ahead.",
     source="Schneider, Balles and Hennig 2019, DeepOBS, and the numbers of its authors' repository DeepOBS_Baselines",
-    time={"smoke": "15 s", "cpu": "8 min on 2 cores", "full": "3 h on one GPU"},
+    time={"smoke": "15 s", "cpu": "5 min on 2 cores", "full": "3 h on one GPU"},
 )
 
 PUBLISHED = {"sgd": 0.9227, "momentum": 0.9214, "adam": 0.9234}
