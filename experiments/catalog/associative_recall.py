@@ -39,7 +39,7 @@ def study(preset: Preset) -> Study:
     from train.schedules import cosine
 
     full = preset == "full"
-    steps = {"smoke": 10, "cpu": 2500, "full": 100_000}[preset]
+    steps = {"smoke": 10, "cpu": 1500, "full": 100_000}[preset]
     narrow, wide = WIDTHS[preset]
     easy, hard = TASKS[preset]
     vocabulary = {"smoke": 32, "cpu": 64, "full": 8192}[preset]
@@ -113,7 +113,7 @@ def study(preset: Preset) -> Study:
         tuning=None
         if preset == "smoke"
         else Tuning(
-            space={"optimizer.learning_rate": Uniform(1e-3, 3e-2, log=True)}, search="grid", trials=7, steps=steps // 3
+            space={"optimizer.learning_rate": Uniform(1e-3, 3e-2, log=True)}, search="grid", trials=5, steps=steps // 3
         ),
         claims=tuple(claim for claim in claims if set(claim.arms) <= {base, *arms}),
         factors=("data.pairs", "model.width"),

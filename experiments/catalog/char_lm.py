@@ -106,7 +106,7 @@ def study(preset: Preset) -> Study:
         baseline_name="nanogpt",
         baseline=baseline,
         arms=arms,
-        seeds={"smoke": 2, "cpu": 4, "full": 8}[preset],
+        seeds={"smoke": 2, "cpu": 3, "full": 8}[preset],
         metric=Metric.on_test("loss", label="test loss in nats"),
         tuning=None
         if preset == "smoke"

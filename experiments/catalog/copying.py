@@ -33,7 +33,7 @@ def study(preset: Preset) -> Study:
     from train.optimizers import adamw
     from train.schedules import cosine
 
-    steps = {"smoke": 10, "cpu": 1200, "full": 50_000}[preset]
+    steps = {"smoke": 10, "cpu": 600, "full": 50_000}[preset]
     width, depth = {"smoke": (16, 1), "cpu": (64, 2), "full": (768, 12)}[preset]
     *shorter, longest = LENGTHS[preset]
     attention = transformer.Config(width=width, depth=depth, heads=4, feedforward=4 * width, positions="rotary")

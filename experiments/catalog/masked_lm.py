@@ -30,7 +30,7 @@ def study(preset: Preset) -> Study:
 
     full, smoke = preset == "full", preset == "smoke"
     labelled_steps = {"smoke": 4, "cpu": 500, "full": 4_000}[preset]
-    masked_steps = {"smoke": 6, "cpu": 1_500, "full": 100_000}[preset]
+    masked_steps = {"smoke": 6, "cpu": 1_200, "full": 100_000}[preset]
     width, depth, heads = {"smoke": (16, 1, 2), "cpu": (64, 2, 4), "full": (512, 8, 8)}[preset]
     longer = labelled_steps + masked_steps
     baseline = Config(

@@ -21,7 +21,7 @@ ABOUT = About(
     group="Applications",
     claim="Which family is worth its cost depends on the data: try them all, equally tuned.",
     source="Dehghani et al. 2021, The Efficiency Misnomer, for looking at several costs at once",
-    time={"smoke": "15 s", "cpu": "about 5 min on 2 cores for digits", "full": "depends on the data"},
+    time={"smoke": "15 s", "cpu": "about 7 min on 2 cores for digits", "full": "depends on the data"},
 )
 
 
@@ -33,7 +33,7 @@ def study(preset: Preset) -> Study:
     from train.optimizers import adam
     from train.schedules import cosine
 
-    steps = {"smoke": 10, "cpu": 600, "full": 10_000}[preset]
+    steps = {"smoke": 10, "cpu": 400, "full": 10_000}[preset]
     return Study(
         name="model_selection",
         preset=preset,

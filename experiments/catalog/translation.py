@@ -31,7 +31,7 @@ def study(preset: Preset) -> Study:
     from train.schedules import cosine
 
     smoke, full = preset == "smoke", preset == "full"
-    steps = {"smoke": 5, "cpu": 600, "full": 2_270}[preset]
+    steps = {"smoke": 5, "cpu": 450, "full": 2_270}[preset]
     gru = seq2seq.Config(width=128, embedding=64, dropout_rate=0.2)
     transformer = encoder_decoder.Config(width=64, depth=2, heads=4, feedforward=256, norm_position="pre")
     data = multi30k.Config(lower_case=True, train_examples=6_000, vocabulary=2_000, length=20)
