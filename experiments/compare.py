@@ -114,9 +114,11 @@ def read(folder: str | Path) -> Task:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         study = _study(document)
-        wanted = pd.DataFrame(document["trials"], columns=["trial", "config_hash"], dtype=str)
+        # Where tuning chose them, the plan does not know the configurations: the last record of a trial is its own.
+        known = ["trial"] if document.get("tuning") else ["trial", "config_hash"]
+        wanted = pd.DataFrame(document["trials"], columns=known, dtype=str)
         path = place / "trials.csv"
-        trials = wanted.merge(tables.read(path), on=["trial", "config_hash"]).drop_duplicates("trial", keep="last")
+        trials = wanted.merge(tables.read(path), on=known).drop_duplicates("trial", keep="last")
         trials = trials.assign(seed=trials["seed"].astype(int))
         missing = len(wanted) - len(trials)
         values = results(trials, study.metric)

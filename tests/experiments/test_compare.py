@@ -24,7 +24,7 @@ FILES = {"index.html", "table.md", "table.tex", "table.csv", "comparison.json"}
 def finished(tmp_path, make_study, make_records):
     """Write the folder of a finished study, as a run would leave it."""
 
-    def write(name, *, effects=None, seeds=8, lost=(), shift=0.0, where="runs", **columns):
+    def write(name, *, effects=None, seeds=8, lost=(), shift=0.0, where="runs", tuned=False, **columns):
         study = make_study(name=name, seeds=seeds, claims=())
         trials, _ = make_records(study, effects=effects, lost=lost)
         trials["test_accuracy"] += shift
@@ -41,7 +41,8 @@ def finished(tmp_path, make_study, make_records):
             "baseline": study.baseline_name,
             "seeds": list(range(seeds)),
             "arms": {arm: {} for arm in (study.baseline_name, *study.arms)},
-            "trials": trials[["trial", "arm", "seed", "config_hash"]].to_dict("records"),
+            "tuning": {"trials": 4} if tuned else None,
+            "trials": trials[["trial", "arm", "seed", *([] if tuned else ["config_hash"])]].to_dict("records"),
         }
         (folder / "study.json").write_text(json.dumps(document))
         return folder
@@ -55,6 +56,13 @@ def run(tmp_path, *arguments):
 
 def document_of(tmp_path, name):
     return json.loads((tmp_path / "out" / name / "comparison.json").read_text())
+
+
+def test_a_study_whose_arms_were_tuned_is_compared_as_well(finished):
+    folders = [finished("one"), finished("two", tuned=True, shift=-0.5)]
+    one, two = together(folders, accept_mixed=False, command="").tasks
+    assert len(one.trials) == len(two.trials) == 32
+    np.testing.assert_allclose(two.trials["test_accuracy"], one.trials["test_accuracy"] - 0.5)
 
 
 @pytest.mark.slow
