@@ -7,21 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.report import summarise
 from experiments.study import About, Better, Metric, Study
 
-ACCURACY = Metric(
-    column="test_accuracy",
-    label="test accuracy",
-    curve="validation_accuracy",
-    higher_is_better=True,
-    percent=True,
-)
-BITS = Metric(
-    column="test_bits_per_character",
-    label="test bits per character",
-    curve="validation_bits_per_character",
-    higher_is_better=False,
-)
+ACCURACY = Metric.on_test("accuracy")
+BITS = Metric.on_test("bits_per_character")
 # Mean, parameters, FLOPs per step, seconds.
 ARMS = {
     "mlp": (0.941, 669_706, 8.1e8, 6.2),
@@ -30,6 +20,7 @@ ARMS = {
     "transformer": (0.944, 104_330, 4.6e9, 40.3),
 }
 STEPS = range(0, 501, 50)
+COMMAND = "python -m experiments --experiment=architectures --preset=cpu --workdir=elsewhere"
 
 
 def study_of(**changes) -> Study:
@@ -114,3 +105,16 @@ def make_study():
 @pytest.fixture(scope="session")
 def make_records():
     return records_of
+
+
+@pytest.fixture
+def summary_of(make_study, make_records):
+    """The summary of a study; what is no change of the study goes to ``summarise``."""
+
+    def summary(*, effects=None, lost=(), columns=None, registration=None, tuned=None, **changes):
+        study = make_study(**changes)
+        trials, curves = make_records(study, effects=effects, lost=lost)
+        trials = trials.assign(**(columns(trials) if columns else {}))
+        return summarise(study, trials, command=COMMAND, registration=registration, tuned=tuned, curves=curves)
+
+    return summary

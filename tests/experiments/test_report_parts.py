@@ -1,4 +1,4 @@
-"""The parts of a report that stand on data of their own: registration, tuning, matching, figures, the page's data."""
+"""The parts of a report that stand on data of their own: registration, tuning, matching, the page's data."""
 
 import itertools
 import json
@@ -11,36 +11,21 @@ import pytest
 from experiments import tables
 from experiments.__main__ import OPTIONS, _parse
 from experiments.registration import Registration
-from experiments.report import drawing, sensitivity, summarise, tuned, tuning_figures
-from experiments.report.fronts import fronts
+from experiments.report import drawing, summarise, tuned, tuning_figures
 from experiments.report.latex import latex
 from experiments.report.page_data import FEWEST_POINTS, page_data, thin
 from experiments.report.rerun import rerun
 from experiments.report.table import csv, markdown
 from experiments.report.verdict import verdict_json
-from experiments.statistics.pareto import front
-from experiments.study import Matching, Metric
+from experiments.study import Matching
 from models.base import BadInput
 
-COMMAND = "python -m experiments --experiment=architectures --preset=cpu --workdir=elsewhere"
+COMMAND = "python -m experiments --experiment=architectures --preset=cpu --workdir=elsewhere"  # as of summary_of
 
 
 def registration(**changes):
     values = {"digest": "ab12" * 16, "time": "2026-01-02T03:04:05Z", "arms": ("mlp", "cnn"), "seeds": tuple(range(8))}
     return Registration(**{**values, **changes})
-
-
-@pytest.fixture
-def summary_of(make_study, make_records):
-    """The summary of a study; what is no change of the study goes to ``summarise``."""
-
-    def summary(*, effects=None, lost=(), columns=None, registration=None, tuned=None, **changes):
-        study = make_study(**changes)
-        trials, curves = make_records(study, effects=effects, lost=lost)
-        trials = trials.assign(**(columns(trials) if columns else {}))
-        return summarise(study, trials, command=COMMAND, registration=registration, tuned=tuned, curves=curves)
-
-    return summary
 
 
 # ---- registration
@@ -191,126 +176,6 @@ def test_what_was_matched_is_said_and_what_was_not_is_flagged(summary_of):
         "model.width (1.040).",
     )
     assert "Not matched to mlp in number of FLOPs per step: lstm (2.00 times)." in summary.cautions
-
-
-# ---- figures
-
-
-def dominated(costs, values, place):
-    """Brute force: another arm is as cheap and as good, and better in one of the two."""
-    others = [index for index in range(len(costs)) if index != place and np.isfinite(costs[index])]
-    return any(
-        costs[other] <= costs[place]
-        and values[other] >= values[place]
-        and (costs[other] < costs[place] or values[other] > values[place])
-        for other in others
-    )
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_front_is_that_of_brute_force(seed):
-    generator = np.random.default_rng(seed)
-    costs = generator.integers(1, 6, 8).astype(float)
-    values = generator.integers(1, 6, 8).astype(float)
-    costs[seed % 8] = np.nan
-    expected = {place for place in range(8) if np.isfinite(costs[place]) and not dominated(costs, values, place)}
-    assert set(front(costs, values, higher_is_better=True)) == expected
-    assert set(front(costs, -values, higher_is_better=False)) == expected
-
-
-def test_fronts_have_a_panel_for_each_cost(summary_of):
-    with drawing.style():
-        panels = fronts(summary_of()).axes
-    assert [panel.get_xlabel() for panel in panels] == ["parameters", "FLOPs per step", "training (s)"]
-
-
-@pytest.fixture
-def grid(summary_of):
-    settings = {
-        f"lr {rate} width {width}": (rate, width) for rate, width in itertools.product((1e-4, 1e-2, 1.0), (8, 16))
-    }
-    settings["base"] = settings.pop("lr 0.01 width 8")
-
-    def columns(trials):
-        return {
-            "optimizer.learning_rate": trials["arm"].map(lambda arm: settings[arm][0]),
-            "model.width": trials["arm"].map(lambda arm: settings[arm][1]),
-        }
-
-    arms = {arm: {} for arm in settings if arm != "base"}
-    effects = {arm: 0.5 + 0.01 * place for place, arm in enumerate(settings)}
-    factors = ("optimizer.learning_rate", "model.width")
-    return summary_of(arms=arms, baseline_name="base", claims=(), factors=factors, effects=effects, columns=columns)
-
-
-def test_sensitivity_has_a_line_for_each_level_of_the_other_factor(grid):
-    with drawing.style():
-        panels = sensitivity.sensitivity(grid).axes
-    assert [(panel.get_xlabel(), panel.get_xscale()) for panel in panels] == [
-        ("optimizer.learning_rate", "log"),
-        ("model.width", "linear"),
-    ]
-    lines = {line.get_label(): line for line in panels[0].lines if not line.get_label().startswith("_")}
-    assert list(lines) == ["width 8", "width 16"]
-    means = {row.arm: row.metric.mean for row in grid.rows}
-    np.testing.assert_allclose(lines["width 8"].get_xdata(), [1e-4, 1e-2, 1.0])
-    np.testing.assert_allclose(
-        lines["width 8"].get_ydata(), [means["lr 0.0001 width 8"], means["base"], means["lr 1.0 width 8"]]
-    )
-
-
-@pytest.mark.parametrize(
-    ("least", "percent", "scale"), [(1.0, False, "log"), (60.0, False, "linear"), (1.0, True, "linear")]
-)
-def test_a_metric_that_spans_decades_stands_on_a_logarithmic_axis(summary_of, least, percent, scale):
-    sizes = {"base": 1, "s2": 10, "s3": 100}
-    steps = Metric(column="steps", label="steps", curve="steps", higher_is_better=False, percent=percent)
-    found = summary_of(
-        arms={"s2": {}, "s3": {}},
-        baseline_name="base",
-        claims=(),
-        metric=steps,
-        factors=("training.batch_size",),
-        columns=lambda trials: {
-            "training.batch_size": trials["arm"].map(sizes),
-            "steps": trials["arm"].map({"base": 500.0, "s2": 300.0, "s3": least}),
-        },
-    )
-    with drawing.style():
-        (panel,) = sensitivity.sensitivity(found).axes
-    assert (panel.get_xscale(), panel.get_yscale()) == ("log", scale)
-
-
-def test_a_full_grid_of_two_factors_has_a_heat_map(grid, summary_of):
-    table = sensitivity.grid(grid)
-    assert table.shape == (3, 2)
-    assert table.loc[1e-2, 8] == pytest.approx(grid.rows[0].metric.mean)
-    with drawing.style():
-        texts = [text.get_text() for text in sensitivity.heat_map(grid).axes[0].texts]
-    assert texts[0] == f"{table.iloc[0, 0] * 100:.2f}"
-    assert len(texts) == 6
-    assert sensitivity.grid(summary_of()) is None
-
-
-def test_a_baseline_beside_the_grid_is_left_out(summary_of):
-    settings = {f"{width} {name}": (width, name) for width in (8, 16) for name in ("adam", "sgd")}
-
-    def columns(trials):
-        places = {**settings, "base": (8, "adamw")}
-        return {
-            "model.width": trials["arm"].map(lambda arm: places[arm][0]),
-            "optimizer.name": trials["arm"].map(lambda arm: places[arm][1]),
-        }
-
-    effects = {arm: 0.5 + 0.01 * place for place, arm in enumerate(["base", *settings])}
-    options = {"baseline_name": "base", "claims": (), "factors": ("model.width", "optimizer.name")}
-    found = summary_of(arms={arm: {} for arm in settings}, effects=effects, columns=columns, **options)
-    table = sensitivity.grid(found)
-    assert list(table.columns) == ["adam", "sgd"]
-    assert table.shape == (2, 2)
-    with drawing.style():
-        labels = sensitivity.sensitivity(found).axes[0].get_legend_handles_labels()[1]
-    assert labels == ["optimizer adam", "optimizer sgd"]
 
 
 # ---- the page's data

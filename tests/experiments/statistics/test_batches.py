@@ -5,7 +5,6 @@ import pytest
 from scipy.optimize import least_squares
 
 from experiments.statistics.batches import fit_tradeoff
-from experiments.statistics.optima import Condition, Move, steadiness
 
 BATCHES = np.array([4.0, 16, 64, 256, 1024, 4096])
 
@@ -38,23 +37,3 @@ def test_steps_that_do_not_fall_are_no_law():
         fit_tradeoff(BATCHES, np.zeros((3, 6)))
     with pytest.raises(ValueError, match="three batch sizes"):
         fit_tradeoff(BATCHES[:2], np.ones((3, 2)))
-
-
-def valley(best: float, seed: int) -> Condition:
-    """A loss that is least at this level, in decades."""
-    noise = 0.01 * np.random.default_rng(seed).standard_normal((8, 5))
-    return Condition(10.0 ** np.arange(-4, 1), (np.arange(-4, 1) - best) ** 2 + noise)
-
-
-@pytest.mark.parametrize(("steady", "moving", "expected"), [(-2, -1, 1), (-2, -4, 2), (-3, -2, -1)])
-def test_a_best_level_that_moves_less(steady, moving, expected):
-    found = steadiness(Move(valley(-2, 0), valley(steady, 1)), Move(valley(-2, 2), valley(moving, 3)))
-    assert found.value == pytest.approx(expected)
-    assert found.interval == pytest.approx((expected, expected))
-
-
-def test_a_best_level_that_chance_decides_has_a_wide_interval():
-    flat = Condition(10.0 ** np.arange(-4, 1), np.random.default_rng(5).standard_normal((8, 5)))
-    low, high = steadiness(Move(valley(-2, 0), valley(-2, 1)), Move(valley(-2, 2), flat)).interval
-    assert low <= 0
-    assert high >= 1

@@ -37,3 +37,23 @@ def test_equal_moves_of_coarse_levels_are_not_certain():
     assert low < 0 < high
     far = Move(condition(-1.9), condition(-3.1))
     assert steadiness(steady, far).interval[0] > 0.3
+
+
+def valley(best: float, seed: int) -> Condition:
+    """A parabola over five decades, at a height of its own for each of eight seeds."""
+    levels = np.arange(-4.0, 1.0)
+    heights = np.random.default_rng(seed).standard_normal((8, 1))
+    return Condition(10.0**levels, heights + (levels - best) ** 2)
+
+
+@pytest.mark.parametrize(("steady", "moving", "expected"), [(-2, -1, 1), (-2, -4, 2), (-3, -2, -1), (-2.3, -1, 0.7)])
+def test_a_best_level_that_moves_less(steady, moving, expected):
+    found = steadiness(Move(valley(-2, 0), valley(steady, 1)), Move(valley(-2, 2), valley(moving, 3)))
+    assert found.value == pytest.approx(expected)
+    assert found.interval == pytest.approx((expected, expected))
+
+
+def test_a_best_level_that_chance_decides_has_a_wide_interval():
+    flat = Condition(10.0 ** np.arange(-4, 1), np.random.default_rng(5).standard_normal((8, 5)))
+    low, high = steadiness(Move(valley(-2, 0), valley(-2, 1)), Move(valley(-2, 2), flat)).interval
+    assert high - low > 1
