@@ -55,7 +55,13 @@ def page(summary: Summary, pictures: Sequence[Picture], curves: pd.DataFrame) ->
         legend=legend(summary),
         seeds=_seeds(summary),
         figures=pictures,
+        shown=[
+            picture
+            for picture in pictures
+            if picture.name != "learning_curves" and not picture.name.startswith(("tuning", "explanation-"))
+        ],
         explained=[picture for picture in pictures if picture.name.startswith("explanation-")],
+        of_tuning=[picture for picture in pictures if picture.name.startswith("tuning")],
         data=Markup(page_data(summary, curves)),  # its own text lets no tag begin
         changes={arm: [f"{path} = {value!r}" for path, value in delta.items()] for arm, delta in study.arms.items()},
     )
