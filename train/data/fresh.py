@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int, Int32, UInt32
 
-from train.data.sampling import Key, ShuffledExamples, Split, Step
+from train.data.sampling import ShuffledExamples, Split, WithReplacement
 from train.data.task import Batch
 
 EXAMPLES = 2**31 - 1
@@ -23,7 +23,7 @@ _BLOCK = 1000  # examples made at once: bounds the memory, and one program serve
 
 
 @dataclasses.dataclass(frozen=True)
-class FreshExamples:
+class FreshExamples(WithReplacement):
     """Draws an index for each example of a batch, and makes the example from it.
 
     The training split is ``seed`` (uint32, no axes). Example i of it is made from the words
@@ -41,25 +41,9 @@ class FreshExamples:
     example: Callable[[Any], Mapping[str, Any]]
     words: int
 
-    def check(self, arrays: Split, *, batch_size: int) -> None:
-        """Nothing can be wrong: batches of any size can be made."""
-        del arrays, batch_size
-
     def train_size(self, arrays: Split) -> int:
         """Number of indices that name an example."""
         return EXAMPLES if "seed" in arrays else ShuffledExamples().train_size(arrays)
-
-    def start(self, arrays: Split, key: Key, step: Step, *, batch_size: int) -> tuple[()]:
-        """Nothing: a draw needs only the key and the step."""
-        del arrays, key, step, batch_size
-        return ()
-
-    def draw(
-        self, carry: tuple[()], arrays: Split, key: Key, step: Step, *, batch_size: int
-    ) -> tuple[tuple[()], Int[Array, " batch"]]:
-        """Nothing, and the names of this step's examples."""
-        key = jax.random.fold_in(key, step)
-        return carry, jax.random.randint(key, (batch_size,), 0, self.train_size(arrays), dtype=jnp.int32)
 
     def gather(self, arrays: Split, indices: Int[Array, " batch"]) -> Batch:
         """The examples of these names, made here for the training split."""

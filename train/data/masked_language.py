@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Int
 from models.base import Shapes
 from models.inputs import Padded
 from train.data.fresh import below, unit
-from train.data.sampling import Key, Split, Step, on_device
+from train.data.sampling import Key, Split, Step, WithReplacement, on_device
 from train.data.task import Batch
 
 CHOSEN, MASKED, REPLACED = 0.15, 0.8, 0.1
@@ -62,7 +62,7 @@ class SpecialTokens:
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedThenAsked:
+class MaskedThenAsked(WithReplacement):
     """Draws texts with masked words in the first steps, labelled texts after that; both with replacement.
 
     A split is ``tokens`` and ``real`` [texts, time], which begin with the token that asks, and ``labels`` [labelled],
@@ -77,19 +77,10 @@ class MaskedThenAsked:
     masked_steps: int
     special: SpecialTokens
 
-    def check(self, arrays: Split, *, batch_size: int) -> None:
-        """Nothing can be wrong: batches of any size can be drawn."""
-        del arrays, batch_size
-
     def train_size(self, arrays: Split) -> int:
         """Number of indices that an int32 can name, in whole rounds through the texts."""
         texts = arrays["tokens"].shape[0]
         return (2**31 - 1) // texts * texts
-
-    def start(self, arrays: Split, key: Key, step: Step, *, batch_size: int) -> tuple[()]:
-        """Nothing: a draw needs only the key and the step."""
-        del arrays, key, step, batch_size
-        return ()
 
     def draw(
         self, carry: tuple[()], arrays: Split, key: Key, step: Step, *, batch_size: int

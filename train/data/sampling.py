@@ -4,6 +4,7 @@ Every draw is a pure function of (key, step), so a run resumes at any step with 
 Files of samplers import jax; the builders of tasks import them when called, so that a list of the data sets does not.
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -121,8 +122,32 @@ class ShuffledExamples:
         return jax.random.permutation(jax.random.fold_in(key, epoch), examples).astype(jnp.int32)
 
 
+class WithReplacement(abc.ABC):
+    """Draws of which none depends on another, so that nothing is carried from one step to the next."""
+
+    @abc.abstractmethod
+    def train_size(self, arrays: Split) -> int:
+        """Number of indices that name an item of the split."""
+
+    def check(self, arrays: Split, *, batch_size: int) -> None:
+        """Nothing can be wrong: batches of any size can be drawn."""
+        del arrays, batch_size
+
+    def start(self, arrays: Split, key: Key, step: Step, *, batch_size: int) -> tuple[()]:
+        """Nothing: a draw needs only the key and the step."""
+        del arrays, key, step, batch_size
+        return ()
+
+    def draw(
+        self, carry: tuple[()], arrays: Split, key: Key, step: Step, *, batch_size: int
+    ) -> tuple[tuple[()], Int[Array, " batch"]]:
+        """Nothing, and the items of this step, all equally likely."""
+        key = jax.random.fold_in(key, step)
+        return carry, jax.random.randint(key, (batch_size,), 0, self.train_size(arrays), dtype=jnp.int32)
+
+
 @dataclasses.dataclass(frozen=True)
-class Windows:
+class Windows(WithReplacement):
     """Cuts windows out of one long sequence, for models that predict the next token.
 
     A split is ``tokens`` [n] of any type of integers, and, for an evaluation, what else is known of each
@@ -158,18 +183,6 @@ class Windows:
     def train_size(self, arrays: Split) -> int:
         """Number of places where a window and the token behind it fit."""
         return arrays["tokens"].shape[0] - self.length
-
-    def start(self, arrays: Split, key: Key, step: Step, *, batch_size: int) -> tuple[()]:
-        """Nothing: a draw needs only the key and the step."""
-        del arrays, key, step, batch_size
-        return ()
-
-    def draw(
-        self, carry: tuple[()], arrays: Split, key: Key, step: Step, *, batch_size: int
-    ) -> tuple[tuple[()], Int[Array, " batch"]]:
-        """Nothing, and where this step's windows start."""
-        key = jax.random.fold_in(key, step)
-        return carry, jax.random.randint(key, (batch_size,), 0, self.train_size(arrays), dtype=jnp.int32)
 
     def gather(self, arrays: Split, indices: Int[Array, " batch"]) -> Batch:
         """The windows that start at these tokens, all three parts [batch, length], of weight 1."""
