@@ -17,7 +17,7 @@ from train.data.task import Task, Test, Train, Validation
 
 def mnist_shaped(config) -> Task:
     """A task of the shapes of MNIST or Fashion-MNIST, as the options change them."""
-    return _images(config, (28, 28, 1), 6_000)
+    return _images(config, (28, 28, 1), 20_000)
 
 
 def cifar10_shaped(config) -> Task:
@@ -28,8 +28,11 @@ def cifar10_shaped(config) -> Task:
 def _images(config, shape: tuple[int, ...], least: int) -> Task:
     size = max(least, config.train_examples or 0)
     pixels = np.random.default_rng(0).integers(0, 256, (size, *shape), np.uint8)
-    split = images.Labelled(pixels, (np.arange(size) % 10).astype(np.uint8))
-    return images.classification(config.name, (), train=split, validation=split, test=split, classes=10, options=config)
+    train = images.Labelled(pixels, (np.arange(size) % 10).astype(np.uint8))
+    held_out = images.Labelled(pixels[:256], train.classes[:256])
+    return images.classification(
+        config.name, (), train=train, validation=held_out, test=held_out, classes=10, options=config
+    )
 
 
 def text_shaped(config) -> Task:
