@@ -5,7 +5,10 @@
 The presets smoke and cpu are a proxy: perceptrons of width 64 on MNIST-1D, plain, with layer normalisation, and
 residual with the normalisation before each layer. The preset full is the paper's own setting on CIFAR-10.
 
-Expected: to be measured. The paper found plain networks of 56 layers worse than of 20 in training and test error.
+Expected: about 6 minutes on 2 CPU cores (10 were measured beside other work). Training losses at 4, 16, 32 and 64
+layers: plain 0.94, 1.09, 1.05, 1.31 (that they rise is supported); normalised 0.31, 0.81, 2.07, 2.18; residual 0.34,
+0.88, 0.84, 0.82. Refuted: that 64 residual layers are within twice the loss of 4, for they have 2.4 times as much.
+Beyond 16 depth costs them nothing more. The best rate lies at an end of what is tried for six of the arms.
 """
 
 from typing import Any
@@ -19,7 +22,7 @@ ABOUT = About(
     group="Convolutional networks for images",
     claim="Plain networks train worse the deeper they are, and residual networks do not.",
     source=SOURCE,
-    time={"smoke": "15 s", "cpu": "about 6 min on 2 cores", "full": "about 5 h on one GPU"},
+    time={"smoke": "15 s", "cpu": "6 min on 2 cores", "full": "about 5 h on one GPU"},
 )
 
 PUBLISHED = {20: 0.0875, 32: 0.0751, 44: 0.0717, 56: 0.0697, 110: 0.0661}
