@@ -26,7 +26,7 @@ from experiments.statements import (
 )
 from experiments.statistics.reaching import Arrivals, steps_ratio, steps_to_target
 from experiments.statistics.scaling import check_held_out, fit_power_law
-from experiments.verdicts import Evidence, Verdict, concluded, estimated, measured, side, undecided, where
+from experiments.verdicts import Evidence, Verdict, band, concluded, estimated, measured, side, undecided, where
 
 
 def judge(claim: Claim, evidence: Evidence) -> Verdict:
@@ -74,14 +74,7 @@ def _within(claim: Within, evidence: Evidence) -> Verdict:
     metric = evidence.metric(claim)
     spread = statistics.spread(evidence.table(claim)[claim.arm].to_numpy())
     quantity = f"mean {metric.label} of {claim.arm}"
-    ends = [formatting.metric_number(end, metric) for end in (claim.low, claim.high)]
-    band = (
-        f"at most {ends[1]}"
-        if math.isinf(claim.low)
-        else f"at least {ends[0]}"
-        if math.isinf(claim.high)
-        else f"from {ends[0]} to {ends[1]}"
-    )
+    claimed = band(claim.low, claim.high, lambda end: formatting.metric_number(end, metric))
     return concluded(
         claim,
         evidence,
@@ -89,7 +82,7 @@ def _within(claim: Within, evidence: Evidence) -> Verdict:
         quantity,
         spread,
         measured(quantity, spread, metric, signed=False),
-        f"Claimed: {band}{'%' if metric.percent else ''}.",
+        f"Claimed: {claimed}{'%' if metric.percent else ''}.",
     )
 
 

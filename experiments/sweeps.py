@@ -10,7 +10,7 @@ from experiments.statements import BatchTradeoff, LessSensitive, Levels, Steadie
 from experiments.statistics import Estimate, Interval
 from experiments.statistics.batches import fit_tradeoff
 from experiments.statistics.optima import Condition, Move, best_level, steadiness
-from experiments.verdicts import Evidence, Verdict, concluded, estimated, measured, side, undecided, where
+from experiments.verdicts import Evidence, Verdict, band, concluded, estimated, measured, side, undecided, where
 
 
 def less_sensitive(claim: LessSensitive, evidence: Evidence) -> Verdict:
@@ -128,5 +128,5 @@ def batch_tradeoff(claim: BatchTradeoff, evidence: Evidence) -> Verdict:
         quantity,
         estimated(found, len(steps)),
         f"{''.join(sentences)}; the {quantity} is {found.value:.3g} (95% interval [{low:.3g}, {high:.3g}]).",
-        f"Claimed: from {claim.low:g} to {claim.high:g}.",
+        f"Claimed: {band(claim.low, claim.high, lambda end: f'{end:g}')}.",
     )

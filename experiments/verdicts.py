@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -163,6 +163,13 @@ def undecided(claim: Claim, quantity: str, reason: str) -> Verdict:
         n=0,
         explanation=reason,
     )
+
+
+def band(low: float, high: float, say: Callable[[float], str]) -> str:
+    """A claimed band in words; it has at least one end."""
+    if math.isinf(low):
+        return f"at most {say(high)}"
+    return f"at least {say(low)}" if math.isinf(high) else f"from {say(low)} to {say(high)}"
 
 
 def side(positive: bool) -> tuple[float, float]:

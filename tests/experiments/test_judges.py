@@ -276,6 +276,7 @@ def test_the_critical_batch_beside_the_noise_scale(make_study, noise, outcome):
     sizes = (("b1", 1.0), ("b2", 10.0), ("b3", 100.0), ("b4", 1000.0))
     columns = {arm: 50 * (1 + 90 / size) for arm, size in sizes}
     fit = many(make_study, BatchTradeoff(batches=sizes, low=0.9, **text()), columns)
+    assert "Claimed: at least 0.9." in fit.explanation
     assert fit.outcome == "supported"
     assert fit.estimate == pytest.approx(1, abs=1e-3)
     claim = BatchTradeoff(batches=sizes, noise_of="b3", low=0.1, high=10.0, **text())
