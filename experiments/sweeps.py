@@ -62,15 +62,12 @@ def steadier_optimum(claim: SteadierOptimum, evidence: Evidence) -> Verdict:
         )
 
     def best(family: tuple[Levels, Levels]) -> tuple[str, bool]:
-        found = [
-            10 ** float(best_level(np.log10(each.levels), each.values.mean(axis=0)[None])[0]) for each in move(family)
-        ]
-        ended = any(
-            math.isclose(value, end)
-            for value, each in zip(found, move(family), strict=True)
-            for end in (each.levels.min(), each.levels.max())
-        )
-        return f"from {found[0]:.3g} to {found[1]:.3g}", ended
+        found, ended = [], False
+        for levels, values in move(family):
+            level = 10 ** float(best_level(np.log10(levels), values.mean(axis=0)[None])[0])
+            ended = ended or any(math.isclose(level, end) for end in (levels.min(), levels.max()))
+            found.append(f"{level:.3g}")
+        return f"from {found[0]} to {found[1]}", ended
 
     moved = steadiness(move(claim.steady), move(claim.moving))
     (steady, steady_ended), (moving, moving_ended) = best(claim.steady), best(claim.moving)

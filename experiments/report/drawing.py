@@ -8,7 +8,7 @@ import io
 import itertools
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -109,10 +109,28 @@ def mean_line(axes: Axes, table: pd.DataFrame, look: Look, arm: str, **line: Any
     axes.fill_between(table.index, table["low"], table["high"], color=look.color, alpha=0.18, linewidth=0)
 
 
-def name_lines(figure: Figure, axes: Axes) -> None:
-    """Say above the axes, in columns, which line is whose; the figure grows by as much."""
-    figure.set_figheight(figure.get_figheight() + 0.13 * math.ceil(len(axes.get_legend_handles_labels()[1]) / 3))
-    figure.legend(loc="outside upper center", ncols=3, frameon=False, handlelength=2.8, columnspacing=1)
+_MARKER, _LETTER, _LINE = 0.6, 0.066, 0.13
+"""Inches of a legend's marker with the space around it, of a letter on average, and between lines."""
+
+
+def name_above(figure: Figure, panels: Sequence[Axes]) -> None:
+    """Say above the panels, in as many columns as fit, what is whose; the figure grows by as much."""
+    handles = {
+        label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    width = figure.get_figwidth()
+    fitting = int(width / (_MARKER + _LETTER * max(map(len, handles), default=0)))
+    columns = max(1, min(fitting, round(3 * width / WIDTH)))
+    figure.set_figheight(figure.get_figheight() + _LINE * math.ceil(len(handles) / columns))
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside upper center",
+        ncols=columns,
+        frameon=False,
+        handlelength=2.8,
+        columnspacing=1,
+    )
 
 
 def value_axis(axes: Axes, values: list[float]) -> None:

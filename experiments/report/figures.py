@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatt
 from matplotlib.transforms import Bbox, ScaledTranslation
 
 from experiments import formatting, statistics
-from experiments.report.drawing import Look, bars, blank, looks, mean_line, metric_axis, name_lines, say
+from experiments.report.drawing import Look, bars, blank, looks, mean_line, metric_axis, name_above, say
 from experiments.report.page_data import thin
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
@@ -51,7 +51,7 @@ def learning_curves(summary: Summary, curves: pd.DataFrame) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(6))
     metric_axis(axes, metric, metric.curve.replace("_", " "))
     _leave_out_start(axes, pd.concat(seen))
-    name_lines(figure, axes)
+    name_above(figure, [axes])
     return figure
 
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
-from experiments.report.drawing import HEIGHT, WIDTH, Look, bars, blank, looks, metric_axis, say
+from experiments.report.drawing import HEIGHT, WIDTH, Look, bars, blank, looks, metric_axis, name_above, say
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
 from experiments.statistics import Spread
@@ -30,15 +30,13 @@ def fronts(summary: Summary) -> Figure:
         say(first, "no trial finished")
         return figure
     first.remove()
-    figure.set_size_inches(WIDTH * max(1, 0.72 * len(shown)), HEIGHT + 0.13 * math.ceil(len(rows) / 3))
+    figure.set_size_inches(WIDTH * max(1, 0.72 * len(shown)), HEIGHT)
     styles = looks(tuple(row.arm for row in summary.rows))
     panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, shown, strict=True):
         _panel(axes, summary, rows, name, styles)
     metric_axis(panels[0], summary.study.metric, summary.study.metric.label)
-    handles, labels = panels[0].get_legend_handles_labels()
-    columns = min(len(rows), 3 * len(shown))
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, columnspacing=1)
+    name_above(figure, [panels[0]])
     return figure
 
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from experiments import statistics
-from experiments.report.drawing import blank, looks, mean_line, name_lines, say
+from experiments.report.drawing import blank, looks, mean_line, name_above, say
 from experiments.report.summary import Summary
 
 NORM, BOUND = "state_gradient/lag_", "state_gradient_bound/lag_"
@@ -49,5 +49,5 @@ def state_gradients(summary: Summary) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda lag, _: f"{lag:g}"))
     axes.set_xlabel("lag $T - t$ (steps)")
     axes.set_ylabel(r"$\log_{10}$ of the norm of $dh_T/dh_t$")
-    name_lines(figure, axes)
+    name_above(figure, [axes])
     return figure

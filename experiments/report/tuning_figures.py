@@ -9,14 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.report.drawing import HEIGHT, WIDTH, Look, blank, looks, metric_axis, say, value_axis
+from experiments.report.drawing import HEIGHT, WIDTH, Look, blank, looks, metric_axis, name_above, say, value_axis
 from experiments.report.summary import Summary
 from experiments.report.tuned import Tuned
 from experiments.statistics.tuning import expected_best
 from experiments.study import Metric
-
-_MARKER, _LETTER = 0.45, 0.066
-"""Width in inches of a legend's marker with the space around it, and of a letter on average."""
 
 
 def tuning_values(summary: Summary, tuned: Tuned) -> Figure:
@@ -28,7 +25,7 @@ def tuning_values(summary: Summary, tuned: Tuned) -> Figure:
     axes.remove()
     columns = min(2, len(tuned.paths))
     lines = math.ceil(len(tuned.paths) / columns)
-    figure.set_size_inches(WIDTH * columns, HEIGHT * lines + 0.2)
+    figure.set_size_inches(WIDTH * columns, HEIGHT * lines)
     panels = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
     styles = looks(tuple(row.arm for row in summary.rows))
     for panel, path in zip(panels, tuned.paths, strict=False):
@@ -37,14 +34,7 @@ def tuning_values(summary: Summary, tuned: Tuned) -> Figure:
         metric_axis(panel, _metric(summary, tuned), tuned.column.replace("_", " "))
     for panel in panels[len(tuned.paths) :]:
         panel.remove()
-    shown = {
-        label: handle
-        for panel in panels[: len(tuned.paths)]
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    fitting = int(WIDTH * columns / (_MARKER + _LETTER * max(map(len, shown), default=0)))
-    ncols = min(3 * columns, max(1, fitting))
-    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=ncols, frameon=False, columnspacing=1)
+    name_above(figure, list(panels[: len(tuned.paths)]))
     return figure
 
 
