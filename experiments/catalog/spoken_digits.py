@@ -5,7 +5,9 @@
 The recordings (16 MB) are to be placed by hand; --data=free_spoken_digits says where. All speakers are in all splits,
 as published; one arm has speakers in its test split whom it has never heard.
 
-Expected: no evidence yet.
+Expected: no evidence yet. A first run had global pooling only: 55.6% of the test digits [47.7, 64.3] against 82.1% of the
+fully connected network, the claim refuted by 26 points. The published networks read their maps by position, and over a
+spectrogram the place is the frequency: so do these since then, and the pooled one stays as an arm of its own.
 """
 
 from experiments.spaces import Uniform
@@ -30,7 +32,7 @@ def study(preset: Preset) -> Study:
 
     smoke, full = preset == "smoke", preset == "full"
     steps = {"smoke": 10, "cpu": 400, "full": 4_000}[preset]
-    convolutional = {"model": cnn.Config(channels=(32, 64, 128) if full else (8, 16, 32), global_pooling=True)}
+    convolutional = {"model": cnn.Config(channels=(32, 64, 128) if full else (8, 16, 32))}
     baseline = Config(
         data=digits.Config(train_examples=200) if smoke else free_spoken_digits.Config(),
         model=mlp.Config(depth=2, width=512 if full else 128, dropout_rate=0.2),
@@ -40,6 +42,7 @@ def study(preset: Preset) -> Study:
     )
     arms = {
         "cnn": convolutional,
+        "cnn, global pooling": {**convolutional, "model.global_pooling": True},
         "gru": {"model": rnn.Config(cell="gru", width=256 if full else 64), "data.form": "sequence"},
         "cnn, unknown voices": {**convolutional, "data.split": "speaker"},
     }
