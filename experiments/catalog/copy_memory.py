@@ -25,7 +25,7 @@ ABOUT = About(
 PUBLISHED = {"lstm": 0.0204, "gru": 0.0197, "tanh": 0.0202, "tcn": 3.5e-5}
 """Loss at T = 1,000 (Bai et al. 2018, table 1)."""
 
-RATES = (1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 
 
 def memoryless(delay: int) -> float:
