@@ -2,8 +2,9 @@
 
     python -m experiments --experiment=copying
 
-Expected: about 8 minutes on 2 CPU cores by estimate. In trial runs the Transformer copied every string of 20 letters
-after 100 steps of 32 strings; the LSTM none after 600. The preset cpu has not been run as a whole yet.
+Expected: in 10.6 minutes on 2 CPU cores the Transformer copies all strings of every length (8 seeds); the LSTM 98.0% of
+5 letters [97.0, 99.0], 17.9% of 10 [13.7, 23.0], none of 20. It never comes to 95% of 10 or 20 letters in 600 steps, so
+its ratios of steps are 0. All claims are supported. Every arm was best at the highest rate tried, 0.01.
 
 Strings of one length, new in every step: an arm for each length and family, with one batch size, so that steps count
 examples. A string counts as copied when its every token and its end are right.
@@ -17,7 +18,7 @@ ABOUT = About(
     claim="Transformers learn to copy a string from far fewer examples than recurrent networks, the more so the longer "
     "the string.",
     source="Jelassi et al. 2024, Repeat after me, section 4.1",
-    time={"smoke": "15 s", "cpu": "about 8 min on 2 cores", "full": "about 2 hours on one GPU"},
+    time={"smoke": "15 s", "cpu": "11 min on 2 cores", "full": "about 2 hours on one GPU"},
 )
 
 LENGTHS = {"smoke": (4, 6), "cpu": (5, 10, 20), "full": (20, 40, 80, 160, 300)}
