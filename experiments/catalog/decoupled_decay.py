@@ -74,6 +74,7 @@ def study(preset: Preset) -> Study:
         arms=arms,
         seeds=2 if preset == "smoke" else 10,
         metric=Metric.on_test("accuracy"),
+        figure="best_levels",
         tuning=Tuning(
             space={rate: Uniform(1e-3, 1e-1, log=True), decay: Uniform(1e-4, 3e-2, log=True)},
             # AdamW's is d / rate here, so its range is that of d over a rate in the middle.

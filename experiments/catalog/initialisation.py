@@ -96,6 +96,7 @@ def study(preset: Preset) -> Study:
         arms=schemes | transfer,
         seeds=2 if preset == "smoke" else 10,
         metric=Metric.on_test("accuracy"),
+        figure="best_levels",
         tuning=None
         if preset == "smoke"
         else Tuning(

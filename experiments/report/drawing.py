@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -107,6 +108,25 @@ def mean_line(axes: Axes, table: pd.DataFrame, look: Look, arm: str, **line: Any
     """An arm's line with its band: columns ``mean``, ``low`` and ``high`` over the index of a table."""
     axes.plot(table.index, table["mean"], color=look.color, linestyle=look.line, marker=look.marker, label=arm, **line)
     axes.fill_between(table.index, table["low"], table["high"], color=look.color, alpha=0.18, linewidth=0)
+
+
+def level_line(
+    axes: Axes, levels: Sequence[float], spreads: Sequence[Spread], seeds: Sequence[pd.Series], look: Look, label: str
+) -> None:
+    """A line through the means at each level of a factor, with their intervals, and a dot for each seed."""
+    axes.plot(
+        levels, [each.mean for each in spreads], color=look.color, linestyle=look.line, label=label or None, zorder=2
+    )
+    for level, spread, values in zip(levels, spreads, seeds, strict=True):
+        point = {"color": look.color, "marker": look.marker, "markersize": 4.5, "capsize": 2, "linewidth": 1}
+        axes.errorbar(level, spread.mean, yerr=bars(spread), **point)
+        axes.plot(np.full(len(values), level), values, ".", color=look.color, markersize=3, alpha=0.4)
+
+
+def metric_scale(axes: Axes, metric: Metric, means: Sequence[float]) -> None:
+    """A logarithmic vertical axis for a positive metric that spans more than a decade."""
+    if not metric.percent and min(means) > 0 and max(means) > 10 * min(means):
+        axes.set_yscale("log")
 
 
 _MARKER, _LETTER, _LINE = 0.6, 0.066, 0.13

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from experiments import formatting
 from experiments.explanations.views import Explanation
-from experiments.report import explanations, figures, fronts, lags, sensitivity, tuning_figures
+from experiments.report import explanations, figures, fronts, lags, optima, sensitivity, tuning_figures
 from experiments.report.drawing import WIDTH
 from experiments.report.summary import Summary
 from experiments.report.tuned import Tuned
@@ -81,6 +81,15 @@ def gallery(summary: Summary, curves: pd.DataFrame) -> Iterator[Drawn]:
             sensitivity.heat_map(summary),
             f"Mean {metric.label} at each point of the grid; brighter is better.",
             f"Heat map of {' and '.join(summary.study.factors)}. Mean {said}",
+        )
+    if optima.claimed(summary):
+        yield Drawn(
+            "best_levels",
+            optima.best_levels(summary),
+            "What each level of a factor leads to, under two conditions in two families. A dotted line is where a "
+            "condition is at its best: the lowest point of the parabola through the best mean and its neighbours. "
+            "Small dots are seeds, bars 95% intervals of the mean.",
+            f"Line charts, a line for each condition. Mean {said}",
         )
     if summary.tuned is not None:
         yield from _tuning(summary, summary.tuned)

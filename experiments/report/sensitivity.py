@@ -10,7 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import formatting
-from experiments.report.drawing import HEIGHT, WIDTH, bars, blank, looks, metric_axis, say, value_axis
+from experiments.report.drawing import (
+    HEIGHT,
+    WIDTH,
+    blank,
+    level_line,
+    looks,
+    metric_axis,
+    metric_scale,
+    say,
+    value_axis,
+)
 from experiments.report.rows import Row
 from experiments.report.summary import Summary
 
@@ -73,9 +83,7 @@ def sensitivity(summary: Summary) -> Figure:
         _panel(panel, summary, found, path)
     for panel in panels[::columns]:
         metric_axis(panel, summary.study.metric, summary.study.metric.label)
-    means = [place.row.metric.mean for place in found]
-    if not summary.study.metric.percent and min(means) > 0 and max(means) > 10 * min(means):
-        panels[0].set_yscale("log")  # the others share it
+    metric_scale(panels[0], summary.study.metric, [place.row.metric.mean for place in found])  # the others share it
     for panel in panels[len(factors) :]:
         panel.remove()
     return figure
@@ -92,24 +100,12 @@ def _panel(axes: Axes, summary: Summary, found: list[Place], path: str) -> None:
         members.sort(key=lambda place: float(place.values[path]))
         look = styles[names[others]]
         steps = [float(place.values[path]) for place in members]
-        means = [place.row.metric.mean for place in members]
         # One point of a design that varies one field at a time belongs to no line of this panel.
         if len(set(steps)) < 2:
             continue
-        axes.plot(steps, means, color=look.color, linestyle=look.line, label=names[others] or None)
-        for step, place in zip(steps, members, strict=True):
-            axes.errorbar(
-                step,
-                place.row.metric.mean,
-                yerr=bars(place.row.metric),
-                color=look.color,
-                marker=look.marker,
-                markersize=4.5,
-                capsize=2,
-                linewidth=1,
-            )
-            seeds = summary.values[place.row.arm].dropna()
-            axes.plot(np.full(len(seeds), step), seeds, ".", color=look.color, markersize=3, alpha=0.4)
+        spreads = [place.row.metric for place in members]
+        seeds = [summary.values[place.row.arm].dropna() for place in members]
+        level_line(axes, steps, spreads, seeds, look, names[others])
     value_axis(axes, [float(place.values[path]) for place in found])
     axes.set_xlabel(path)
     if axes.get_legend_handles_labels()[1] and len(groups) <= 8:

@@ -111,9 +111,9 @@ def make_records():
 def summary_of(make_study, make_records):
     """The summary of a study; what is no change of the study goes to ``summarise``."""
 
-    def summary(*, effects=None, lost=(), columns=None, registration=None, tuned=None, **changes):
+    def summary(*, effects=None, noise=0.004, lost=(), columns=None, registration=None, tuned=None, **changes):
         study = make_study(**changes)
-        trials, curves = make_records(study, effects=effects, lost=lost)
+        trials, curves = make_records(study, effects=effects, noise=noise, lost=lost)
         trials = trials.assign(**(columns(trials) if columns else {}))
         return summarise(study, trials, command=COMMAND, registration=registration, tuned=tuned, curves=curves)
 

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments.report import drawing, sensitivity
+from experiments.report import drawing, optima, sensitivity
 from experiments.report.fronts import fronts
 from experiments.statistics.pareto import front
-from experiments.study import Metric
+from experiments.study import Metric, SteadierOptimum
 
 
 def dominated(costs, values, place):
@@ -126,3 +126,27 @@ def test_a_baseline_beside_the_grid_is_left_out(summary_of):
     with drawing.style():
         labels = sensitivity.sensitivity(found).axes[0].get_legend_handles_labels()[1]
     assert labels == ["optimizer adam", "optimizer sgd"]
+
+
+def test_a_moving_optimum_has_a_panel_for_each_family_and_a_dotted_line_where_it_is_best(summary_of):
+    # On logarithmic axes each is a parabola, whose highest point is known.
+    peaks = {"steady, 16": 1.0, "steady, 32": 1.1, "moving, 16": 1.0, "moving, 32": 1.5}
+    levels = {name: tuple((f"{name}, {10**place}", 10.0**place) for place in range(3)) for name in peaks}
+    effects = {
+        arm: 0.9 - 0.1 * (np.log10(level) - peaks[name]) ** 2 for name, arms in levels.items() for arm, level in arms
+    }
+    steady, moving = (tuple(levels[f"{family}, {width}"] for width in (16, 32)) for family in ("steady", "moving"))
+    claim = SteadierOptimum(statement="It moves less.", source="nobody", steady=steady, moving=moving)
+    first, *arms = effects
+    summary = summary_of(
+        arms={arm: {} for arm in arms}, baseline_name=first, claims=(claim,), effects=effects, noise=0.0
+    )
+    with drawing.style():
+        panels = optima.best_levels(summary).axes
+    assert [panel.get_xscale() for panel in panels] == ["log", "log"]
+    for panel, family in zip(panels, ("steady", "moving"), strict=True):
+        names = [line.get_label() for line in panel.lines if not line.get_label().startswith("_")]
+        assert names == [f"{family}, 16", f"{family}, 32"]
+        dotted = [line for line in panel.lines if line.get_linestyle() == ":" and len(set(line.get_xdata())) == 1]
+        best = [np.log10(line.get_xdata()[0]) for line in dotted]
+        np.testing.assert_allclose(best, [peaks[name] for name in names], atol=1e-9)
