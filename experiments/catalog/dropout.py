@@ -4,7 +4,8 @@
 
 Networks on digits with and without dropout, for several sizes of the training split.
 
-Expected: to be measured. The paper found no gain on 100 and 500 digits, and one on 5,000 that shrinks with more.
+Expected: to be measured. A first run was stopped while it tuned, since networks on 100 digits were best at the lowest of
+three rates; 0.003 was added. The paper found no gain on 100 and 500 digits, and one on 5,000 that shrinks with more.
 """
 
 from experiments.spaces import Choice
@@ -23,7 +24,7 @@ SIZES = {"smoke": (100, 200), "cpu": (100, 500, 5_000), "full": (100, 500, 1_000
 ERRORS = {"all": 0.0160, "all, dropout": 0.0125, "all, dropout + max-norm": 0.0105}
 """Published test errors of the network on all of MNIST (table 9)."""
 
-RATES = {"cpu": (0.01, 0.03, 0.1), "full": (0.003, 0.01, 0.03, 0.1)}
+RATES = (0.003, 0.01, 0.03, 0.1)
 
 
 def study(preset: Preset) -> Study:
@@ -75,7 +76,7 @@ def study(preset: Preset) -> Study:
         metric=Metric.on_test("accuracy"),
         tuning=None
         if preset == "smoke"
-        else Tuning(space={"optimizer.learning_rate": Choice(RATES[preset])}, search="grid", trials=len(RATES[preset])),
+        else Tuning(space={"optimizer.learning_rate": Choice(RATES)}, search="grid", trials=len(RATES)),
         claims=(
             Equivalent(
                 statement=f"On {first} examples dropout changes the error by less than a point",
