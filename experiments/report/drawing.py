@@ -85,7 +85,11 @@ def blank() -> tuple[Figure, Axes]:
 
 
 def render(figure: Figure, kind: str) -> bytes:
-    """The figure as a ``png``, ``pdf`` or ``svg`` file."""
+    """The figure as a ``png``, ``pdf`` or ``svg`` file. It is laid out once, at the first."""
+    if figure.get_layout_engine() is not None:
+        figure.set_dpi(DPI)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, dpi=DPI, metadata=_METADATA[kind])
     return buffer.getvalue()

@@ -1,6 +1,7 @@
 """What tuning left behind, read from ``tuning.csv`` and ``tuning.json``."""
 
 import dataclasses
+import functools
 import io
 import json
 from collections.abc import Mapping
@@ -56,7 +57,7 @@ class Tuned:
     winners: Mapping[str, Winner]
     trials: pd.DataFrame
 
-    @property
+    @functools.cached_property
     def paths(self) -> tuple[str, ...]:
         """The tuned paths: those of the winners, and those whose values differ among the trials of one arm."""
         won = {path for winner in self.winners.values() for path in winner.values}
