@@ -4,8 +4,8 @@
 
 Networks on digits with and without dropout, for several sizes of the training split.
 
-Expected: to be measured. A first run was stopped while it tuned, since networks on 100 digits were best at the lowest of
-three rates; 0.003 was added. The paper found no gain on 100 and 500 digits, and one on 5,000 that shrinks with more.
+Expected: to be measured. A first run was stopped while it tuned, since networks on 100 digits were best at the lowest
+of three rates; 0.003 was added. The paper found no gain on 100 and 500 digits, and one on 5,000 that shrinks with more.
 """
 
 from experiments.spaces import Choice

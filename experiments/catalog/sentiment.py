@@ -6,11 +6,14 @@ Only sentences train (6,920 of SST-2). The published accuracies were reached wit
 sentences as well, or with vectors trained on other text, so they are reported here and nothing is asserted of them:
 CNN-rand 82.7 and CNN-static 86.8 (Kim 2014, table 2), LSTM 84.9 and bidirectional LSTM 87.5 (Tai et al. 2015, table 2).
 
-Expected: no evidence yet. In a first look (2 seeds, 4 tuning trials) the CNN came to 79.2%, the LSTM and the
-Transformer to 77.8%, the bidirectional LSTM to 73.8%: without the phrases nothing speaks for two directions.
+Expected: to be measured. A first run tuned every rate by 6 points and one seed, other points for each arm: 74.2% of the
+test sentences for the bidirectional LSTM, 77.2% for the forward one, the claim refuted by 2.9 points. The reason was
+sought with six other seeds at equal rates: 74.5 and 74.5% at 0.0044, which the one had drawn as its best, 77.6 and
+75.9% at 0.0119, the other's. So the tuning had decided. Since then all arms have the same four rates, with two seeds
+each.
 """
 
-from experiments.spaces import Uniform
+from experiments.spaces import Choice
 from experiments.study import About, Better, Metric, Preset, Study, Tuning
 
 ABOUT = About(
@@ -19,6 +22,8 @@ ABOUT = About(
     source="Tai et al. 2015, Improved Semantic Representations From Tree-Structured LSTM Networks, table 2",
     time={"smoke": "15 s", "cpu": "about 5 min on 2 cores", "full": "about 10 min on one GPU"},
 )
+
+RATES = (3e-3, 6e-3, 1.2e-2, 2.4e-2)
 
 
 def study(preset: Preset) -> Study:
@@ -64,7 +69,12 @@ def study(preset: Preset) -> Study:
         arms=arms,
         seeds=2 if smoke else 8,
         metric=Metric.on_test("accuracy"),
-        tuning=Tuning(space={"optimizer.learning_rate": Uniform(1e-4, 3e-2, log=True)}, trials=2 if smoke else 6),
+        tuning=Tuning(
+            space={"optimizer.learning_rate": Choice(RATES[:2] if smoke else RATES)},
+            search="grid",
+            trials=2 if smoke else len(RATES),
+            seeds=1 if smoke else 2,
+        ),
         claims=(
             Better(
                 statement="The LSTM that reads in both directions is more accurate than the one that reads forward",
