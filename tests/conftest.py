@@ -3,7 +3,8 @@
 * Two virtual CPU devices, on the CPU unless JAX_PLATFORMS says otherwise.
 * Broadcasting arrays of different rank raises.
 * Every function of models/, train/ and experiments/ has its annotations (shapes included) checked at
-  each call by jaxtyping and beartype.
+  each call by jaxtyping and beartype. That doubles the time of a trace, so PARIBUS_CHECK_TYPES=0 leaves it
+  out: CI does so for the slow tests, after the others have called the same functions with it.
 * Caches (data sets, compiled programs) lie in a folder of this session alone: what a test finds does
   not depend on what ran before, and the user's own cache stays as it is. Compiled programs are shared by
   the processes of a session, which saves a quarter of its time; a program that is found there counts as
@@ -86,7 +87,8 @@ def _of_a_configuration(annotation: Any) -> bool:
 # Not by the option --jaxtyping-packages, which takes only a checker that it can import by name.
 if _early := sorted(set(ROOMS) & set(sys.modules)):
     raise RuntimeError(f"imported before their types could be checked: {', '.join(_early)}")
-install_import_hook(ROOMS, f"sys.modules[{__name__!r}].check_types")
+if os.environ.get("PARIBUS_CHECK_TYPES", "1") != "0":
+    install_import_hook(ROOMS, f"sys.modules[{__name__!r}].check_types")
 
 
 @pytest.fixture
