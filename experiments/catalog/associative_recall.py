@@ -39,7 +39,7 @@ def study(preset: Preset) -> Study:
     from train.schedules import cosine
 
     full = preset == "full"
-    steps = {"smoke": 10, "cpu": 1500, "full": 100_000}[preset]
+    steps = {"smoke": 10, "cpu": 1200, "full": 100_000}[preset]
     narrow, wide = WIDTHS[preset]
     easy, hard = TASKS[preset]
     vocabulary = {"smoke": 32, "cpu": 64, "full": 8192}[preset]

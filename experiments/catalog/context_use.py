@@ -31,7 +31,7 @@ def study(preset: Preset) -> Study:
     from train.schedules import cosine
 
     full, smoke = preset == "full", preset == "smoke"
-    steps = {"smoke": 6, "cpu": 1000, "full": 60_000}[preset]
+    steps = {"smoke": 6, "cpu": 700, "full": 60_000}[preset]
     width, depth, heads = {"smoke": (16, 1, 2), "cpu": (64, 2, 4), "full": (512, 8, 8)}[preset]
     units, layers = {"smoke": (21, 1), "cpu": (129, 1), "full": (1364, 2)}[preset]
     options = {

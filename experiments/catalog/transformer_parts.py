@@ -61,7 +61,7 @@ def study(preset: Preset) -> Study:
     from train.schedules import inverse_square_root
 
     full = preset == "full"
-    steps = {"smoke": 6, "cpu": 800, "full": 100_000}[preset]
+    steps = {"smoke": 6, "cpu": 500, "full": 100_000}[preset]
     width, depth, heads = {"smoke": (16, 1, 2), "cpu": (32, 3, 4), "full": (512, 6, 8)}[preset]
     data = enwik8.Config(context=512) if full else sotu.Config(context=32, evaluation_characters=65_536)
     if preset == "smoke":

@@ -34,6 +34,8 @@ class SentencesConfig(Configuration):
             word is ever seen in training, and its vector stays as it began.
         train_examples: use only so many training texts (each smaller number is a subset of every
             larger one); None for all.
+        evaluation_examples: use only so many texts of the validation and of the test split, in the same order; None
+            for all.
         buckets: most widths that batches come in. A batch is of texts of similar length, and as wide as its
             bucket, so little is computed at padding; every width adds to the compilation. 1: all batches are
             as wide as the longest text.
@@ -50,6 +52,7 @@ class SentencesConfig(Configuration):
     vocabulary: Annotated[int | None, Static(ge=2)] = None
     least: Annotated[int, Static(ge=1)] = 2
     train_examples: Annotated[int | None, Static(ge=1)] = None
+    evaluation_examples: Annotated[int | None, Static(ge=1)] = None
     buckets: Annotated[int, Static(ge=1, le=16)] = 3
     vectors: Annotated[str | None, Static()] = None
     label_tokens: Annotated[bool, Static()] = False
@@ -98,7 +101,7 @@ def classification(
     from train import objectives  # imports jax; a list of the data sets must not
     from train.data import bucketing
 
-    used = _used(name, splits, config.train_examples)
+    used = _used(name, splits, config.train_examples, config.evaluation_examples)
     if config.label_tokens:
         return _with_label_tokens(name, files, splits, used, classes, config, extra or {})
     vocabulary = vocabulary_of([text.words for text in used["train"]], config)
@@ -155,7 +158,7 @@ def _with_label_tokens(
     vocabulary = vocabulary_of([text.words for text in splits["train"]], config)
     special = masked.SpecialTokens(_SPECIALS, vocabulary.size, len(classes))
     length = min(config.length, max(len(text.words) for text in splits["train"]))
-    read = {**used, "train": _used(name, splits, None)["train"]}
+    read = {**used, "train": _used(name, splits, None, None)["train"]}
     arrays = {
         split: masked.arrays_of(
             [_encoded(vocabulary, text.words) for text in texts],
@@ -221,8 +224,10 @@ def _encoded(vocabulary: Pieces, words: Sequence[str]) -> list[int]:
     return vocabulary.encode(" ".join(words))
 
 
-def _used(name: str, splits: Mapping[str, Sequence[Text]], count: int | None) -> dict[str, Sequence[Text]]:
-    """The splits with as many training texts as were asked for."""
+def _used(
+    name: str, splits: Mapping[str, Sequence[Text]], count: int | None, evaluated: int | None
+) -> dict[str, Sequence[Text]]:
+    """The splits with as many training texts, and texts to evaluate on, as were asked for."""
     for split, texts in splits.items():
         if not texts:
             total = sum(map(len, splits.values()))
@@ -230,11 +235,19 @@ def _used(name: str, splits: Mapping[str, Sequence[Text]], count: int | None) ->
                 f"the {split} split of {name} is empty: the {total:,} texts in all are too few, or too alike, to be "
                 "split; give more, or a file of its own"
             )
-    available = len(splits["train"])
-    if count is not None and count > available:
-        raise BadInput(f"train_examples={count} must be at most {available}, the training texts that there are")
-    train = sorted(splits["train"], key=lambda text: by_digest(" ".join(text.words)))[:count]
-    return {**splits, "train": train}
+    wanted = {
+        "train": ("train_examples", count, "training"),
+        "validation": ("evaluation_examples", evaluated, "validation"),
+        "test": ("evaluation_examples", evaluated, "test"),
+    }
+    used = dict(splits)
+    for split, (option, number, kind) in wanted.items():
+        available = len(splits[split])
+        if number is not None and number > available:
+            raise BadInput(f"{option}={number} must be at most {available}, the {kind} texts that there are")
+        if split == "train" or number is not None:
+            used[split] = sorted(splits[split], key=lambda text: by_digest(" ".join(text.words)))[:number]
+    return used
 
 
 def _initial(path: str | None, vocabulary: Pieces) -> tuple[dict[str, np.ndarray], dict[str, str | int]]:

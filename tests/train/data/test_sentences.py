@@ -89,6 +89,25 @@ def test_nor_of_training_texts_that_are_not_used():
     assert limited.shapes == alone.shapes
 
 
+@pytest.mark.parametrize("label_tokens", [False, True])
+def test_as_many_texts_are_evaluated_as_were_asked_for(label_tokens):
+    splits = {"train": drawn(0, 41), "validation": drawn(1, 23), "test": drawn(2, 17)}
+    kept = {
+        split: texts
+        if split == "train"
+        else sorted(texts, key=lambda text: sentences.by_digest(" ".join(text.words)))[:9]
+        for split, texts in splits.items()
+    }
+    limited = made(splits, evaluation_examples=9, label_tokens=label_tokens)
+    alone = made(kept, label_tokens=label_tokens)
+    ours, theirs = (
+        [dict(task.train.arrays), dict(task.validation.arrays), dict(task.test.open(FinalEvaluation()))]
+        for task in (limited, alone)
+    )
+    assert jax.tree.all(jax.tree.map(np.array_equal, ours, theirs))
+    assert limited.facts["validation_examples"] == limited.facts["test_examples"] == 9
+
+
 def test_subsets_are_nested():
     def words(count):
         task = made(train_examples=count, least=1, buckets=2)
@@ -109,6 +128,8 @@ def test_bad_requests():
     splits = {"train": drawn(0, 5), "validation": drawn(1, 5), "test": drawn(2, 5)}
     with pytest.raises(BadInput, match="train_examples=6 must be at most 5"):
         made(splits, train_examples=6)
+    with pytest.raises(BadInput, match="evaluation_examples=6 must be at most 5, the validation texts"):
+        made(splits, evaluation_examples=6)
     with pytest.raises(BadInput, match="the test split of made is empty"):
         made({**splits, "test": []})
     with pytest.raises(BadInput, match="has 1 different words that occur 1 times"):
