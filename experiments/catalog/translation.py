@@ -4,7 +4,9 @@
 
 Asked is BLEU on Multi30k's test sentences of 2016, greedily decoded, in lower case.
 
-Expected: no evidence yet; at the preset cpu BLEU far below the published, since a fifth of the pairs train.
+Expected: in 14.6 minutes on 2 CPU cores BLEU of 21.6 [21.3, 22.1] for the GRU with attention and 9.5 [9.0, 9.9] without
+(that attention raises it is supported; published: 26.75 and 17.82), and 12.7 [12.0, 13.3] for the Transformer, whose
+lead of 4 is refuted (8 seeds).
 """
 
 from experiments.spaces import Uniform
@@ -14,7 +16,7 @@ ABOUT = About(
     group="Applications",
     claim="A Transformer translates better than a GRU with attention of twice its size.",
     source="github bentrevett/pytorch-seq2seq, notebooks 3, 5 and 6 (V); Bahdanau et al. 2015, table 1 (S)",
-    time={"smoke": "30 s", "cpu": "about 12 min on 2 cores", "full": "about 15 min on one GPU"},
+    time={"smoke": "30 s", "cpu": "15 min on 2 cores", "full": "about 15 min on one GPU"},
 )
 
 PUBLISHED = {"gru, attention": 28.11, "transformer": 36.52}
