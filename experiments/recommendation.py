@@ -106,7 +106,8 @@ def _chosen(
     interval = formatting.metric_interval(apart[chosen], metric, signed=True)
     return (
         f"Take {chosen}: {value}. {_capital(best)} has the better mean, "
-        f"{formatting.metric_number(means[best], metric)}, but the difference may be chance ({interval}), and "
+        f"{formatting.metric_number(means[best], metric)}, but the difference may be chance ({interval}, so wide since "
+        f"{formatting.count(len(apart), 'arm')} {'is' if len(apart) == 1 else 'are'} compared with the best), and "
         f"{chosen} is the cheapest of those that cannot be told from it."
     )
 
