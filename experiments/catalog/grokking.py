@@ -2,7 +2,12 @@
 
     python -m experiments --experiment=grokking
 
-Expected: not measured yet at this size; the claims were written before any result was seen.
+Expected: in 7.8 minutes on 2 CPU cores training is at 99% in 0.31 of the steps that validation takes (5 seeds), and
+with 30% of the table none gets there in 3,000 steps: supported. Refuted: that without decay validation is not at 20% by
+the time it is at 99% with decay; it is there ten times sooner, and stays at 48.6%. The reason is not understanding: a +
+b is b + a, and of the equations not shown half have their mirror image among those shown, or 30% where 30% are shown
+(26.5% came out). A network that has learnt only that the order does not matter gets so many. The claim was written
+without that in mind, and stands.
 
 That training is at 99% is read off the training loss: a mean of 0.01 ln 2 or less leaves at most 1% of the examples
 wrong, since each of those costs ln 2 or more.
@@ -17,7 +22,7 @@ ABOUT = About(
     claim="On modular addition a Transformer generalises long after it fits; weight decay brings that forward, and "
     "less data puts it off.",
     source="Power et al. 2022, Grokking, sections 3.1 to 3.3",
-    time={"smoke": "15 s", "cpu": "15 min on 2 cores", "full": "1 h on one GPU"},
+    time={"smoke": "15 s", "cpu": "8 min on 2 cores", "full": "1 h on one GPU"},
 )
 
 TRAINED = 0.01 * math.log(2)
@@ -61,6 +66,7 @@ def study(preset: Preset) -> Study:
         arms={"decay 0": {"optimizer.weight_decay": 0.0}, "30% of the data": part(0.3)},
         seeds=2 if preset == "smoke" else 5,
         metric=accuracy,
+        figure="learning_curves",
         claims=(
             StepsToTarget(
                 statement="Training is at 99% in at most half of the steps that validation takes to 99%",

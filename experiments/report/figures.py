@@ -30,18 +30,21 @@ def learning_curves(summary: Summary, curves: pd.DataFrame) -> Figure:
     """The curve metric against the step: mean of the trials still finite, and its 95% interval."""
     figure, axes = blank()
     metric = summary.study.metric
+    limits = (0.0, 1.0) if metric.percent else (-np.inf, np.inf)  # where no mean can lie, no band need reach
     seen = []
     for index, (arm, look) in enumerate(looks(tuple(row.arm for row in summary.rows)).items()):
         table = _curve(curves[curves["arm"] == arm], metric.curve)
         if table.empty:
             continue
+        table = table.clip(*limits)
         every = max(1, len(table) // 6)
         # Curves that lie close together take their markers at different steps.
         mean_line(axes, table, look, arm, markevery=(index % every, every), markersize=3.2)
         whole = _whole_band(curves[curves["arm"] == arm], metric.curve)
         if whole is not None:
             steps, band = whole
-            axes.fill_between(steps, band.low, band.high, color=look.color, alpha=0.09, linewidth=0)
+            low, high = (np.clip(end, *limits) for end in (band.low, band.high))
+            axes.fill_between(steps, low, high, color=look.color, alpha=0.09, linewidth=0)
         seen.append(table)
     if not axes.lines:
         say(axes, "no curve was recorded")
