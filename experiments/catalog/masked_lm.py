@@ -2,8 +2,12 @@
 
     python -m experiments --experiment=masked_lm
 
-Expected: not yet run at this preset. A first run was stopped while it tuned: most of its time went into evaluations of
-all passages, and 2,000 are evaluated since.
+Expected: in 12.2 minutes on 2 CPU cores test accuracies of 38.2% [36.2, 40.3] from labelled texts alone, 39.7% [35.7,
+41.5] with more steps and 36.6% [34.2, 39.6] after masked words (8 seeds; the most frequent class has 45.5% of the test
+passages, as presidents are held out whole). Both claims are inconclusive. The records show why: 1,200 steps bring the
+loss of masked words from 5.2 to 4.6 nats, of words with 1,008 tokens, which is little more than how frequent each is.
+What BERT does before it is of use has hardly begun. A first run was stopped while it tuned: most of its time went into
+evaluations of all passages, and 2,000 are evaluated since.
 
 Passages of the presidents' messages, by era; a few hundred of them are labelled. One arm learns from those alone. The
 other names masked words of all passages first, without their labels, and then learns from the same labelled ones in the
@@ -17,7 +21,7 @@ ABOUT = About(
     group="Transformers",
     claim="Pre-training on masked words of unlabelled text helps a Transformer encoder to classify.",
     source="Devlin et al. 2019, BERT, sections 3 and 4; Dai and Le 2015, Semi-supervised sequence learning",
-    time={"smoke": "20 s", "cpu": "about 9 min on 2 cores", "full": "about 2 hours on one GPU"},
+    time={"smoke": "20 s", "cpu": "12 min on 2 cores", "full": "about 2 hours on one GPU"},
 )
 
 
