@@ -40,7 +40,7 @@ VARIANTS = {
 MARGIN = 0.05
 """Bits per character within which two networks count as equal; the paper tests for a difference alone."""
 
-RATES = (1e-2, 2e-2, 4e-2)
+RATES = (2e-2, 4e-2, 8e-2)
 
 
 def study(preset: Preset) -> Study:
@@ -52,7 +52,7 @@ def study(preset: Preset) -> Study:
     from train.schedules import cosine
 
     full = preset == "full"
-    steps = {"smoke": 3, "cpu": 600, "full": 5_000}[preset]
+    steps = {"smoke": 3, "cpu": 1_200, "full": 5_000}[preset]
     baseline = Config(
         data=tinyshakespeare.Config(context=128) if full else sotu.Config(context=64, evaluation_characters=16_384),
         model=rnn.Config(cell="lstm", width=256 if full else 48, embedding=32, peephole=True),
