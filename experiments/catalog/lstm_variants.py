@@ -40,7 +40,7 @@ VARIANTS = {
 MARGIN = 0.05
 """Bits per character within which two networks count as equal; the paper tests for a difference alone."""
 
-RATES = (2e-2, 4e-2, 8e-2)
+RATES = {"smoke": (1e-2,), "cpu": (2e-2, 4e-2, 8e-2), "full": (2e-3, 5e-3, 1e-2, 2e-2)}
 
 
 def study(preset: Preset) -> Study:
@@ -81,7 +81,7 @@ def study(preset: Preset) -> Study:
         metric=Metric.on_test("bits_per_character"),
         tuning=None
         if preset == "smoke"
-        else Tuning(space={"optimizer.learning_rate": Choice(RATES)}, search="grid", trials=len(RATES)),
+        else Tuning(space={"optimizer.learning_rate": Choice(RATES[preset])}, search="grid", trials=len(RATES[preset])),
         claims=(
             *(
                 Better(statement=f"Without {words} an LSTM is worse", source=greff, arm="vanilla", than=name)
