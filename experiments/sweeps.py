@@ -3,13 +3,14 @@
 import math
 
 import numpy as np
+import pandas as pd
 
 from experiments import formatting, statistics
 from experiments.metric import Metric
 from experiments.statements import BatchTradeoff, LessSensitive, Levels, SteadierOptimum
 from experiments.statistics import Estimate, Interval
 from experiments.statistics.batches import fit_tradeoff
-from experiments.statistics.optima import Condition, Move, best_level, steadiness
+from experiments.statistics.optima import Condition, Move, steadiness
 from experiments.verdicts import Evidence, Verdict, band, concluded, estimated, measured, side, undecided, where
 
 
@@ -48,24 +49,15 @@ def steadier_optimum(claim: SteadierOptimum, evidence: Evidence) -> Verdict:
     quantity = "difference of the moves of the best level, in decades"
     if table.empty:
         return undecided(claim, quantity, "No seed finished in all arms.")
-    sign = -1.0 if metric.higher_is_better else 1.0
 
     def move(family: tuple[Levels, Levels]) -> Move:
-        return Move(
-            *(
-                Condition(
-                    np.array([level for _, level in levels], np.float64),
-                    sign * table[[arm for arm, _ in levels]].to_numpy(np.float64),
-                )
-                for levels in family
-            )
-        )
+        return Move(*(condition(levels, table, metric) for levels in family))
 
     def best(family: tuple[Levels, Levels]) -> tuple[str, bool]:
         found, ended = [], False
-        for levels, values in move(family):
-            level = 10 ** float(best_level(np.log10(levels), values.mean(axis=0)[None])[0])
-            ended = ended or any(math.isclose(level, end) for end in (levels.min(), levels.max()))
+        for each in move(family):
+            level = each.best()
+            ended = ended or any(math.isclose(level, end) for end in (each.levels.min(), each.levels.max()))
             found.append(f"{level:.3g}")
         return f"from {found[0]} to {found[1]}", ended
 
@@ -89,6 +81,19 @@ def steadier_optimum(claim: SteadierOptimum, evidence: Evidence) -> Verdict:
         f"{high:.3g}]).",
         *beyond,
     )
+
+
+def condition(levels: Levels, table: pd.DataFrame, metric: Metric) -> Condition:
+    """The arms of one condition, for :mod:`experiments.statistics.optima`.
+
+    Args:
+        levels: the arms, and the level of each.
+        table: the metric by seed (rows) and arm (columns), finite.
+        metric: whose direction counts.
+    """
+    sign = -1.0 if metric.higher_is_better else 1.0
+    values = sign * table[[arm for arm, _ in levels]].to_numpy(np.float64)
+    return Condition(np.array([level for _, level in levels], np.float64), values)
 
 
 def batch_tradeoff(claim: BatchTradeoff, evidence: Evidence) -> Verdict:

@@ -41,7 +41,7 @@ VARIANTS = {
 MARGIN = 0.05
 """Bits per character within which two networks count as equal; the paper tests for a difference alone."""
 
-RATES = {"smoke": (1e-2,), "cpu": (2e-2, 4e-2, 8e-2), "full": (2e-3, 5e-3, 1e-2, 2e-2)}
+RATES = {"cpu": (2e-2, 4e-2, 8e-2), "full": (2e-3, 5e-3, 1e-2, 2e-2)}
 
 
 def study(preset: Preset) -> Study:

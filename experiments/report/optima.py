@@ -16,11 +16,13 @@ from experiments.report.drawing import (
     metric_axis,
     metric_scale,
     name_above,
+    say,
     value_axis,
 )
 from experiments.report.summary import Summary
 from experiments.statements import Levels, SteadierOptimum
-from experiments.statistics.optima import best_level
+from experiments.study import Metric
+from experiments.sweeps import condition
 from experiments.verdicts import Evidence
 
 
@@ -36,20 +38,27 @@ def best_levels(summary: Summary) -> Figure:
     claims = claimed(summary)
     figure.set_size_inches(2 * WIDTH, HEIGHT * len(claims))
     lines = figure.subplots(len(claims), 2, sharey="row", squeeze=False)
+    drawn = False
     for claim, panels in zip(claims, lines, strict=True):
         families = (claim.steady, claim.moving)
         styles = looks(tuple(dict.fromkeys(name(levels) for family in families for levels in family)))
         evidence = Evidence(summary.study, summary.trials, None)
-        table, metric = evidence.table(claim), evidence.metric(claim)
+        table, metric = evidence.table(claim).dropna(), evidence.metric(claim)  # as for the verdict
+        if table.empty:
+            for panel in panels:
+                say(panel, "no seed finished in all arms")
+            continue
+        drawn = True
         for panel, family, title in zip(panels, families, ("claimed to be steadier", "the other"), strict=True):
             for levels in family:
-                _condition(panel, levels, table, styles[name(levels)], higher_is_better=metric.higher_is_better)
+                _condition(panel, levels, table, metric, styles[name(levels)])
             value_axis(panel, [level for levels in family for _, level in levels])
             panel.set_title(title)
             panel.set_xlabel("level")
         metric_axis(panels[0], metric, metric.label)
-        metric_scale(panels[0], metric, list(table.mean().dropna()))
-    name_above(figure, list(lines.ravel()))
+        metric_scale(panels[0], metric, list(table.mean()))
+    if drawn:
+        name_above(figure, list(lines.ravel()))
     return figure
 
 
@@ -60,13 +69,10 @@ def name(levels: Levels) -> str:
     return ", ".join(shared) or levels[0][0]
 
 
-def _condition(axes: Axes, levels: Levels, table: pd.DataFrame, look: Look, *, higher_is_better: bool) -> None:
-    """One condition: its line, and a dotted one down from where it is best."""
-    present = [(arm, level) for arm, level in sorted(levels, key=lambda each: each[1]) if table[arm].notna().any()]
-    seeds = [table[arm].dropna() for arm, _ in present]
-    steps = [level for _, level in present]
-    level_line(axes, steps, [statistics.spread(each.to_numpy(np.float64)) for each in seeds], seeds, look, name(levels))
-    if len(steps) > 2:
-        means = np.array([each.mean() for each in seeds]) * (-1 if higher_is_better else 1)
-        best = 10 ** float(best_level(np.log10(steps), means[None])[0])
-        axes.axvline(best, color=look.color, linestyle=":", linewidth=1)
+def _condition(axes: Axes, levels: Levels, table: pd.DataFrame, metric: Metric, look: Look) -> None:
+    """One condition: its line, and a dotted one where it is best."""
+    ordered = tuple(sorted(levels, key=lambda each: each[1]))
+    seeds = [table[arm] for arm, _ in ordered]
+    spreads = [statistics.spread(each.to_numpy(np.float64)) for each in seeds]
+    level_line(axes, [level for _, level in ordered], spreads, seeds, look, name(levels))
+    axes.axvline(condition(ordered, table, metric).best(), color=look.color, linestyle=":", linewidth=1)

@@ -20,6 +20,10 @@ class Condition(NamedTuple):
     levels: Float[np.ndarray, " levels"]
     values: Float[np.ndarray, "seeds levels"]
 
+    def best(self) -> float:
+        """The best level, by the means over all seeds; see :func:`best_level`."""
+        return 10 ** float(best_level(np.log10(self.levels), self.values.mean(axis=0)[None])[0])
+
 
 class Move(NamedTuple):
     """Two conditions of one family of arms, of the same seeds."""

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments.report import drawing, optima, sensitivity
+from experiments.report import drawing, figures, optima, sensitivity, summarise
 from experiments.report.fronts import fronts
 from experiments.statistics.pareto import front
 from experiments.study import Metric, SteadierOptimum
@@ -128,8 +128,8 @@ def test_a_baseline_beside_the_grid_is_left_out(summary_of):
     assert labels == ["optimizer adam", "optimizer sgd"]
 
 
-def test_a_moving_optimum_has_a_panel_for_each_family_and_a_dotted_line_where_it_is_best(summary_of):
-    # On logarithmic axes each is a parabola, whose highest point is known.
+def moving_claim():
+    """Arms and the claim; on logarithmic axes each condition is a parabola, whose highest point is known."""
     peaks = {"steady, 16": 1.0, "steady, 32": 1.1, "moving, 16": 1.0, "moving, 32": 1.5}
     levels = {name: tuple((f"{name}, {10**place}", 10.0**place) for place in range(3)) for name in peaks}
     effects = {
@@ -137,6 +137,11 @@ def test_a_moving_optimum_has_a_panel_for_each_family_and_a_dotted_line_where_it
     }
     steady, moving = (tuple(levels[f"{family}, {width}"] for width in (16, 32)) for family in ("steady", "moving"))
     claim = SteadierOptimum(statement="It moves less.", source="nobody", steady=steady, moving=moving)
+    return peaks, effects, claim
+
+
+def test_a_moving_optimum_has_a_panel_for_each_family_and_a_dotted_line_where_it_is_best(summary_of):
+    peaks, effects, claim = moving_claim()
     first, *arms = effects
     summary = summary_of(
         arms={arm: {} for arm in arms}, baseline_name=first, claims=(claim,), effects=effects, noise=0.0
@@ -150,3 +155,26 @@ def test_a_moving_optimum_has_a_panel_for_each_family_and_a_dotted_line_where_it
         dotted = [line for line in panel.lines if line.get_linestyle() == ":" and len(set(line.get_xdata())) == 1]
         best = [np.log10(line.get_xdata()[0]) for line in dotted]
         np.testing.assert_allclose(best, [peaks[name] for name in names], atol=1e-9)
+
+
+def test_a_moving_optimum_without_a_finished_seed_says_so(summary_of):
+    _, effects, claim = moving_claim()
+    first, *arms = effects
+    lost = [("steady, 16, 1", seed, "diverged") for seed in range(8)]
+    summary = summary_of(
+        arms={arm: {} for arm in arms}, baseline_name=first, claims=(claim,), effects=effects, lost=lost
+    )
+    with drawing.style():
+        panels = optima.best_levels(summary).axes
+    assert [panel.texts[0].get_text() for panel in panels] == ["no seed finished in all arms"] * 2
+
+
+def test_bands_of_accuracies_end_where_accuracies_do(make_study, make_records):
+    study = make_study(claims=())
+    trials, curves = make_records(study, effects=dict.fromkeys(("mlp", *study.arms), 0.999), noise=0.2)
+    curves["validation_accuracy"] = curves["validation_accuracy"].clip(0, 1)
+    with drawing.style():
+        axes = figures.learning_curves(summarise(study, trials, command="", curves=curves), curves).axes[0]
+    heights = np.concatenate([path.vertices[:, 1] for band in axes.collections for path in band.get_paths()])
+    assert heights.min() >= 0
+    assert heights.max() == 1
