@@ -15,7 +15,7 @@ from experiments.formatting import si
 from experiments.plan import Plan
 from experiments.populations import work
 from experiments.progress import clock
-from experiments.tuning import adaptive, command_line, declaration
+from experiments.tuning import adaptive, command_line, declaration, storages
 from experiments.tuning.arm_spaces import FIRST_SEED
 from experiments.tuning.run import work_planned
 from train import devices, strategies
@@ -47,7 +47,7 @@ def show(
         workdir: where an earlier run may have matched arms.
         tune: false: nothing is tuned.
         tuned: changes of the declared tuning.
-        storage: URL of the database of an adaptive search.
+        storage: URL of the storage of an adaptive search.
 
     Raises:
         BadInput: the plan cannot run.
@@ -57,7 +57,7 @@ def show(
     plan, tasks = matched_plan(plan, load_tasks(plan, data_dir), Path(workdir) / plan.study.name)
     check_metric(plan, tasks)
     prepared = declaration.prepare(plan, tasks) if plan.study.tuning is not None else None
-    adaptive.check_storage(storage, prepared)
+    storages.check(storage, prepared)
     spent = costs(plan, tasks)
     console.print(_arms(plan, spent, tasks))
     for matched in plan.matched:

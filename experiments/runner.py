@@ -28,7 +28,7 @@ from experiments.feasibility import check_metric, costs, costs_of, load_tasks, m
 from experiments.plan import Plan, check_against, document, load, recorded_matches, resolve, with_matched
 from experiments.populations import run_populations, work
 from experiments.progress import StudyProgress
-from experiments.tuning import adaptive, command_line, declaration
+from experiments.tuning import command_line, declaration, storages
 from experiments.tuning import run as tuning
 from experiments.tuning.declaration import Prepared
 from models.base import BadInput, unknown
@@ -116,7 +116,7 @@ def run(
         tune: false: the declared configurations run, whatever tuning the study declares.
         tuned: changes of the declared tuning, or what makes one: spaces by path, and fields such as ``trials``, e.g.
             ``{"optimizer.learning_rate": Uniform(1e-4, 1e-1, log=True), "trials": 16}``.
-        tuning_storage: URL of the database of an adaptive search; None for a file in the folder.
+        tuning_storage: URL of the storage of an adaptive search; None for a file in the folder.
         command: the command that the report shows; None for the one that these arguments make.
         console: where progress, table and verdict go; None for standard output.
 
@@ -153,7 +153,7 @@ def run(
     choose(plan, only)
     check_metric(plan, tasks)
     prepared = declaration.prepare(plan, tasks) if plan.study.tuning is not None else None
-    adaptive.check_storage(tuning_storage, prepared)
+    storages.check(tuning_storage, prepared)
     costs(plan, tasks)
     tasks_of_arms = {arm: tasks[config] for arm, config in plan.configs.items()}
     with _only_process(folder), Stop() as stop:

@@ -3,6 +3,7 @@
     declaration  what a study declares, checked and resolved for each arm
     search       where points come from: quasi-random, random, grid
     adaptive     the same from Optuna, which learns from what earlier points came to
+    storages     where that lies: SQLite, a journal, a server
     pruning      which trials end early
     selection    the best of each arm, and ``tuning.json``
     run          all of it, in order

@@ -1,9 +1,17 @@
 """Points from Optuna, which learns from what earlier ones came to: asked for in batches, which train as populations.
 
 ``tpe`` is the tree-structured Parzen estimator (Bergstra et al. 2011, section 4), ``gp`` a Gaussian process. What is
-asked and told lies in a database: a file in the study's folder, or whatever a URL names, which several machines may
-share. What a sampler draws depends on the database, the number of the trial and the path alone, so that a study
+asked and told lies in a storage: a file in the study's folder, or whatever a URL names, which several machines may
+share. What a sampler draws depends on the storage, the number of the trial and the path alone, so that a study
 which is opened again goes on where it was, and no draw comes twice.
+
+Workers that share a storage hold no lock while they train. What makes them agree:
+
+* A storage numbers trials in one order for all, and never takes back that a trial has finished.
+* The search is the first so many trials, by number, that have not failed. Who asks beyond them withdraws.
+* A trial is its asker's alone. Where that one gives no sign of life any longer, another fails the trial, which gives
+  its place back; what its asker may still come to then counts for nothing.
+* The search is over when all of the first so many have finished: whoever sees that sees the same trials.
 """
 
 import contextlib
@@ -11,13 +19,12 @@ import copy
 import logging
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.spaces import Choice, Integers, Space, Uniform
 from experiments.tuning import search
 from experiments.tuning.arm_spaces import ArmSpace
-from experiments.tuning.declaration import Prepared
 from models.base import BadInput
 
 logger = logging.getLogger("paribus")
@@ -31,51 +38,13 @@ STARTUP = 8
 REFUSED = 100
 """Points in a row that no configuration may have, after which the search gives up."""
 
-LOST = 4.0
-"""A trial of another machine that has run for so many times as long as the longest one is taken for lost."""
+BEAT_SECONDS = 15.0
+"""Between two signs of life of a worker."""
+
+LOST_SECONDS = 120.0
+"""A worker that has given no sign of life for so long, by the clock of who looks, is taken for lost."""
 
 Row = Mapping[str, str]
-
-
-def check_storage(url: str | None, prepared: Prepared | None) -> None:
-    """Refuse a text that is no URL of a database, or that nothing would use.
-
-    Raises:
-        BadInput: it is, or what speaks to such a database is not installed.
-    """
-    if url is None:
-        return
-    if prepared is None or prepared.points is not None:
-        raise BadInput("tuning_storage is for searches that learn: it needs a tuning with --tuning_search=tpe or gp")
-    import sqlalchemy.exc
-
-    try:
-        sqlalchemy.make_url(url).get_dialect().import_dbapi()
-    except sqlalchemy.exc.ArgumentError:
-        raise BadInput(f"tuning_storage={url!r} must be a URL such as sqlite:///tuning.db") from None
-    except ImportError as error:
-        raise BadInput(f"tuning_storage={url!r} needs a package that is not installed: {error}") from None
-
-
-@contextlib.contextmanager
-def opened(url: str) -> Iterator[Any]:
-    """The database of a URL.
-
-    Raises:
-        BadInput: it cannot be reached.
-    """
-    import optuna
-    import sqlalchemy.exc
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        storage = optuna.storages.RDBStorage(url)
-    except sqlalchemy.exc.SQLAlchemyError as error:
-        raise BadInput(f"tuning_storage={url!r} cannot be used: {' '.join(str(error).split())[:200]}") from None
-    try:
-        yield storage
-    finally:
-        storage.engine.dispose()
 
 
 class ArmSearch:
@@ -84,10 +53,10 @@ class ArmSearch:
     Args:
         space: what is tuned.
         search: tpe or gp.
-        name: of the arm's search in the database: equal for equal declarations alone.
+        name: of the arm's search in the storage: equal for equal declarations alone.
         trials: points that it may try, all machines together.
-        storage: the database.
-        owner: who works here, where the database is shared: trials of others are left alone. Empty: nobody else does.
+        storage: where it lies.
+        owner: who works here, where the storage is shared: trials of others are left alone. Empty: nobody else does.
     """
 
     def __init__(self, space: ArmSpace, search: str, name: str, *, trials: int, storage: Any, owner: str) -> None:
@@ -96,6 +65,7 @@ class ArmSearch:
         self._optuna = optuna
         self.space, self._search, self._trials, self._owner = space, search, trials, owner
         self._name = name
+        self._signs: dict[int, tuple[Any, float]] = {}
         self._study = optuna.create_study(
             storage=storage, study_name=name, load_if_exists=True, direction="minimize", sampler=self._sampler(-1, "")
         )
@@ -110,76 +80,108 @@ class ArmSearch:
         there: dict[int, int] = {}
         for row in rows:
             there[int(row["number"])] = there.get(int(row["number"]), 0) + 1
-        mine = [trial for trial in self._running() if self._is_mine(trial)]
-        if mine and all(there.get(trial.number, 0) >= seeds for trial in mine):
-            return [(trial.number, self._values(trial.number)) for trial in mine]
-        found = [(trial.number, self._values(trial.number)) for trial in mine]
-        refused = 0
+        counted = {trial.number for trial in self._counted()}
+        found, refused = [], 0
+        for trial in self._running():
+            if not self._is_mine(trial):
+                continue
+            if trial.number in counted:
+                found += self._drawn(trial.number)
+            else:  # asked for beyond the budget, and killed before it was withdrawn
+                self._fail(trial.number)
+        if found and all(there.get(number, 0) >= seeds for number, _ in found):
+            return found
         while len(found) < BATCH:
             number = self._ask()
             if number is None:
                 break
-            values = self._values(number)
-            try:
-                self.space.with_values(values)
-                found.append((number, values))
-                refused = 0
-            except BadInput:
-                self._study.tell(number, state=self._state("FAIL"))
-                refused += 1
-                if refused == REFUSED:
-                    raise
+            for _, values in self._drawn(number):
+                try:
+                    self.space.with_values(values)
+                    found.append((number, values))
+                    refused = 0
+                except BadInput:
+                    self._fail(number)
+                    refused += 1
+                    if refused == REFUSED:
+                        raise
         return found
 
     def tell(self, number: int, rows: Sequence[Row], *, higher_is_better: bool) -> None:
         """What a point came to: its rows of ``tuning.csv``, one a seed."""
-        trial = self._trial(number)
-        if self._all()[number].state.is_finished():  # by another machine, which took it for lost
-            return
-        trial.set_user_attr("rows", [dict(row) for row in rows])
         values = [float(row["value"]) for row in rows if row["status"] in ("ok", "pruned")]
         loss = float("inf")
         if len(values) == len(rows):
             loss = statistics.fmean(values) * (-1 if higher_is_better else 1)
-        if len(values) == len(rows) and any(row["status"] == "pruned" for row in rows):
-            trial.report(loss, step=max(int(row["steps"]) for row in rows))
-            self._study.tell(number, state=self._state("PRUNED"), skip_if_finished=True)
-        else:
-            self._study.tell(number, loss, skip_if_finished=True)
+        try:
+            if self._all()[number].state.is_finished():
+                raise self._optuna.exceptions.UpdateFinishedTrialError
+            trial = self._trial(number)
+            trial.set_user_attr("rows", [dict(row) for row in rows])
+            if len(values) == len(rows) and any(row["status"] == "pruned" for row in rows):
+                trial.report(loss, step=max(int(row["steps"]) for row in rows))
+                self._study.tell(number, state=self._state("PRUNED"), skip_if_finished=True)
+            else:
+                self._study.tell(number, loss, skip_if_finished=True)
+        except self._optuna.exceptions.UpdateFinishedTrialError:
+            logger.warning("%s: trial %d had been given up by another machine: it does not count", self._name, number)
 
     def told(self) -> list[tuple[int, dict[str, Any], list[Row]]]:
-        """Number, values and rows of every point that is finished, on whatever machine."""
-        done = [trial for trial in self._all() if trial.state.is_finished() and "rows" in trial.user_attrs]
+        """Number, values and rows of every point that counts and is finished, on whatever machine."""
+        done = [trial for trial in self._counted() if trial.state.is_finished()]
         return [(trial.number, self._values(trial.number), trial.user_attrs["rows"]) for trial in done]
 
-    def awaited(self) -> int:
-        """How many points train on other machines; those that seem lost are this machine's from now on."""
-        running = [trial for trial in self._running() if not self._is_mine(trial)]
-        spans = [trial.duration.total_seconds() for trial in self._all() if trial.duration is not None]
-        for trial in running:
-            begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-            if time.time() - begun > LOST * max(spans, default=3600.0) + 60:
-                logger.warning(
-                    "%s: trial %d of %s seems lost; it runs here", self._name, trial.number, _owner_of(trial)
-                )
-                self._trial(trial.number).set_user_attr("owner", self._owner)
-        return len(running)
+    def left(self) -> int:
+        """How many points of the search have not finished, or have not been asked for; of none, it is over."""
+        return self._trials - sum(trial.state.is_finished() for trial in self._counted())
+
+    def beat(self) -> None:
+        """Give a sign of life."""
+        self._study.set_user_attr(f"beat of {self._owner}", time.time())
+
+    def reclaim(self) -> None:
+        """Fail the trials of those who give no sign of life any longer: others take their place.
+
+        What is looked at is whether the signs change while the clock here goes on: clocks of machines differ.
+        """
+        signs = self._study.user_attrs
+        for trial in self._running():
+            if self._is_mine(trial):
+                continue
+            sign = _owner_of(trial), signs.get(f"beat of {_owner_of(trial)}")
+            seen, since = self._signs.get(trial.number, (None, 0.0))
+            if sign != seen:
+                self._signs[trial.number] = sign, time.monotonic()
+            elif time.monotonic() - since > LOST_SECONDS:
+                logger.warning("%s: trial %d of %s seems lost; another replaces it", self._name, trial.number, sign[0])
+                self._fail(trial.number)
 
     def _ask(self) -> int | None:
         """A new trial's number; None where all are taken."""
-        if sum(trial.state != self._state("FAIL") for trial in self._all()) >= self._trials:
+        if len(self._counted()) >= self._trials:
             return None
-        following = len(self._all())
-        self._study.sampler = self._sampler(following, "")
+        self._study.sampler = self._sampler(len(self._all()), "")
         trial = self._study.ask()
-        # Another machine may have asked at the same moment; the numbers say who was first.
-        before = [each for each in self._all() if each.number < trial.number and each.state != self._state("FAIL")]
-        if len(before) >= self._trials:
-            self._study.tell(trial.number, state=self._state("FAIL"))
-            return None
         if self._owner:
-            trial.set_user_attr("owner", self._owner)
+            with contextlib.suppress(self._optuna.exceptions.UpdateFinishedTrialError):
+                trial.set_user_attr("owner", self._owner)
+        # Another machine may have asked at the same moment; the numbers say who was first.
+        if trial.number not in {each.number for each in self._counted()}:
+            self._fail(trial.number)
+            return None
         return trial.number
+
+    def _fail(self, number: int) -> None:
+        """Take a trial out of the search, unless it has finished."""
+        with contextlib.suppress(self._optuna.exceptions.UpdateFinishedTrialError):  # since then
+            self._study.tell(number, state=self._state("FAIL"), skip_if_finished=True)
+
+    def _drawn(self, number: int) -> list[tuple[int, dict[str, Any]]]:
+        """Number and values of a trial; nothing where another machine has given it up meanwhile."""
+        try:
+            return [(number, self._values(number))]
+        except self._optuna.exceptions.UpdateFinishedTrialError:
+            return []
 
     def _values(self, number: int) -> dict[str, Any]:
         """The values of a trial; those that it has not yet are drawn."""
@@ -211,6 +213,10 @@ class ArmSearch:
 
     def _all(self) -> list[Any]:
         return self._study.get_trials(deepcopy=False)
+
+    def _counted(self) -> list[Any]:
+        """The trials that make up the search, finished or not."""
+        return [trial for trial in self._all() if trial.state != self._state("FAIL")][: self._trials]
 
     def _running(self) -> list[Any]:
         return [trial for trial in self._all() if trial.state == self._state("RUNNING")]

@@ -4,20 +4,23 @@ Every trial has its row in ``tuning.csv`` and its curve in ``tuning_curves.csv``
 are there, arm by arm for arms that come later; from then on nothing is tuned again.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
+import secrets
 import shutil
 import socket
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.plan import Plan, spaces_document, tuning_document
-from experiments.tuning import adaptive, pruning, selection
-from experiments.tuning.adaptive import ArmSearch
+from experiments.tuning import adaptive, pruning, selection, storages
+from experiments.tuning.adaptive import ArmSearch, Row
 from experiments.tuning.declaration import Prepared
 from experiments.tuning.selection import Winner
 from models.base import BadInput
@@ -44,7 +47,7 @@ def tune(
         prepared: what is declared.
         folder: of the study.
         execute: trains trials.
-        storage: URL of the database of an adaptive search; None for a file in the folder.
+        storage: URL of the storage of an adaptive search; None for a file in the folder.
         interrupted: raises once a stop has been asked for.
     """
     path = folder / "tuning.json"
@@ -143,8 +146,8 @@ def _adaptively(
 ) -> tuple[Table, dict[str, list[tuple[int, Mapping[str, Any]]]]]:
     """Ask, train, tell, until every arm has had its trials."""
     seeds, higher = prepared.tuning.seeds, prepared.compared.higher_is_better
-    owner = f"{socket.gethostname()}:{folder.resolve()}" if storage else ""
-    with adaptive.opened(storage or f"sqlite:///{(folder / 'tuning.db').resolve()}") as database:
+    owner = _owner(folder) if storage else ""
+    with storages.opened(storage or f"sqlite:///{(folder / 'tuning.db').resolve()}") as database:
         searches = {
             arm: ArmSearch(
                 prepared.spaces[arm],
@@ -157,38 +160,84 @@ def _adaptively(
             for arm in arms
         }
         table = execute([])
-        while True:
-            interrupted()
-            rows = table.rows()
-            batches = {
-                arm: search.batch([row for row in rows if row["arm"] == arm], seeds) for arm, search in searches.items()
-            }
-            if any(batches.values()):
-                table = execute(
-                    [
-                        trial
-                        for arm, batch in batches.items()
-                        for number, drawn in batch
-                        for trial in prepared.spaces[arm].trials(number, drawn, seeds)
-                    ]
-                )
+        waiting = 0
+        with _alive(list(searches.values()) if storage else []):
+            while left := sum(search.left() for search in searches.values()):
+                interrupted()
                 rows = table.rows()
-                for arm, batch in batches.items():
-                    for number, _ in batch:
-                        own = [row for row in rows if row["arm"] == arm and int(row["number"]) == number]
-                        searches[arm].tell(number, own, higher_is_better=higher)
-            elif waiting := sum(search.awaited() for search in searches.values()):
-                logger.info("waiting for %d tuning trials of other machines", waiting)
-                time.sleep(POLL_SECONDS)
-            else:
-                break
+                for search in searches.values():
+                    search.reclaim()
+                batches = {
+                    arm: search.batch([row for row in rows if row["arm"] == arm], seeds)
+                    for arm, search in searches.items()
+                }
+                if any(batches.values()):
+                    table = execute(
+                        [
+                            trial
+                            for arm, batch in batches.items()
+                            for number, drawn in batch
+                            for trial in prepared.spaces[arm].trials(number, drawn, seeds)
+                        ]
+                    )
+                    rows = table.rows()
+                    for arm, batch in batches.items():
+                        for number, _ in batch:
+                            own = [row for row in rows if row["arm"] == arm and int(row["number"]) == number]
+                            searches[arm].tell(number, own, higher_is_better=higher)
+                else:
+                    if left != waiting:
+                        logger.info("waiting for %d tuning trials of other machines", left)
+                    waiting = left
+                    time.sleep(POLL_SECONDS)
         told = {arm: search.told() for arm, search in searches.items()}
+    _take_over(table, told)
+    return table, {arm: [(number, drawn) for number, drawn, _ in found] for arm, found in told.items()}
+
+
+def _owner(folder: Path) -> str:
+    """Who works in a folder: a name that stays with it, so that its trials are found again from another machine."""
+    path = folder / "tuning_worker.txt"
+    if not path.exists():
+        write_atomically(path, f"{socket.gethostname()}-{secrets.token_hex(4)}\n")
+    return path.read_text(encoding="utf-8").strip()
+
+
+@contextlib.contextmanager
+def _alive(searches: Sequence[ArmSearch]) -> Iterator[None]:
+    """Give signs of life meanwhile, whatever trains."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(adaptive.BEAT_SECONDS):
+            try:
+                for search in searches:
+                    search.beat()
+            except Exception as error:  # who works here will say so, when the storage is needed next
+                logger.debug("no sign of life could be given: %s", type(error).__name__)
+
+    for search in searches:
+        search.beat()
+    thread = threading.Thread(target=beat, daemon=True)
+    if searches:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if searches:
+            thread.join()
+
+
+def _take_over(table: Table, told: Mapping[str, Sequence[tuple[int, Mapping[str, Any], Sequence[Row]]]]) -> None:
+    """Give the table of these arms the rows that count: also of other machines, and none that was given up."""
+    counted = {row["trial"]: row for found in told.values() for *_, rows in found for row in rows}
     have = {row["trial"] for row in table.rows()}
-    foreign = [row for found in told.values() for *_, rows in found for row in rows if row["trial"] not in have]
+    foreign = [row for trial, row in counted.items() if trial not in have]
     if foreign:
         table.admit(dict.fromkeys(column for row in foreign for column in row))
         table.put(foreign, key="trial")
-    return table, {arm: [(number, drawn) for number, drawn, _ in found] for arm, found in told.items()}
+    table.keep(lambda row: row["arm"] not in told or row["trial"] in counted)
 
 
 def _name(prepared: Prepared, arm: str) -> str:

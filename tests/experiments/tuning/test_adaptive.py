@@ -1,12 +1,15 @@
 """Optuna's searches: budgets, determinism, what a reopened database repeats, what several machines share."""
 
+import time
+
 import pandas as pd
 import pytest
 
 from experiments.spaces import Choice, Integers, Uniform
 from experiments.study import Tuning
 from experiments.tuning import adaptive
-from experiments.tuning.adaptive import ArmSearch, opened
+from experiments.tuning.adaptive import ArmSearch
+from experiments.tuning.storages import opened
 from models.base import BadInput
 
 pytest.importorskip("optuna")
@@ -96,13 +99,13 @@ def test_machines_that_share_a_database_share_its_budget(search, tmp_path):
         last = there.batch([], 1)
         assert [number for number, _ in last] == list(range(16, 20))
         assert [number for number, _ in here.batch([], 1)] == list(range(8))
-        assert here.awaited() == 4
+        assert here.left() == there.left() == 12
         for number, values in last:
             there.tell(number, rows(number, values, status="pruned"), higher_is_better=False)
         for number, values in mine:
             here.tell(number, rows(number, values, status="diverged"), higher_is_better=False)
         assert here.batch([], 1) == there.batch([], 1) == []
-        assert here.awaited() == there.awaited() == 0
+        assert here.left() == there.left() == 0
         assert here.told() == there.told()
         assert [values for _, values, _ in here.told()] == [values for _, values in mine + theirs + last]
         states = [trial.state.name for trial in here._all()]
@@ -110,16 +113,60 @@ def test_machines_that_share_a_database_share_its_budget(search, tmp_path):
         assert [here._all()[n].value for n in (0, 8)] == [float("inf"), float(rows(*theirs[0])[0]["value"])]
 
 
-def test_a_trial_of_a_machine_that_was_lost_is_taken_over(search, tmp_path, monkeypatch):
+def test_a_trial_of_a_machine_that_was_lost_is_replaced(search, tmp_path, monkeypatch):
+    monkeypatch.setattr(adaptive, "LOST_SECONDS", 0.05)
     with opened(f"sqlite:///{tmp_path}/lost.db") as storage:
         here, there = search(storage, owner="here", trials=2), search(storage, owner="there", trials=2)
         theirs = there.batch([], 1)
         assert here.batch([], 1) == []
-        assert here.awaited() == 2
-        monkeypatch.setattr(adaptive, "LOST", -1e9)
-        assert here.awaited() == 2
-        assert here.batch([], 1) == theirs
+        for _ in range(3):  # signs of life
+            there.beat()
+            here.reclaim()
+            time.sleep(0.1)
+        assert here.batch([], 1) == []
+        assert here.left() == 2
+        here.reclaim()
+        replacing = here.batch([], 1)
+        assert [number for number, _ in replacing] == [2, 3]
+        assert not {tuple(values.values()) for _, values in replacing} & {
+            tuple(values.values()) for _, values in theirs
+        }
+        for number, values in theirs:  # it was only slow
+            there.tell(number, rows(number, values), higher_is_better=False)
         assert there.batch([], 1) == []
+        assert there.left() == 2
+        for number, values in replacing:
+            here.tell(number, rows(number, values), higher_is_better=False)
+        assert there.left() == here.left() == 0
+        assert [number for number, *_ in there.told()] == [number for number, *_ in here.told()] == [2, 3]
+
+
+class Killed(BaseException):
+    """What nothing catches."""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_who_asks_beyond_the_budget_withdraws(search, tmp_path, monkeypatch, killed):
+    """It had counted before the other asked. It may be killed before it withdraws; then it does so when it is back."""
+
+    def die(_):
+        raise Killed
+
+    with opened(f"sqlite:///{tmp_path}/race.db") as storage:
+        here, there = search(storage, owner="here", trials=1), search(storage, owner="there", trials=1)
+        assert here._ask() == 0
+        counted, before = there._counted, [[]]
+        with monkeypatch.context() as patched:
+            patched.setattr(there, "_counted", lambda: before.pop() if before else counted())
+            if killed:
+                patched.setattr(there, "_fail", die)
+                with pytest.raises(Killed):
+                    there._ask()
+            else:
+                assert there._ask() is None
+        assert there.left() == 1
+        assert there.batch([], 1) == []
+        assert [trial.state.name for trial in there._all()] == ["RUNNING", "FAIL"]
 
 
 @pytest.mark.slow
@@ -154,19 +201,6 @@ def test_a_second_machine_takes_what_the_first_has_found_from_the_shared_databas
     pd.testing.assert_frame_equal(here[sorted(here)], there[sorted(there)])
     assert winners(second) == winners(first)
     assert not (second / "tiny" / "tuning_curves.csv").exists(), "it trained what the first had trained"
-
-
-@pytest.mark.parametrize(
-    ("url", "kind", "message"),
-    [
-        ("nonsense", "tpe", "must be a URL such as"),
-        ("strange://here/there", "tpe", "strange"),
-        ("sqlite:///x.db", "sobol", "needs a tuning with --tuning_search=tpe or gp"),
-    ],
-)
-def test_a_storage_that_cannot_be_is_refused(url, kind, message, prepare):
-    with pytest.raises(BadInput, match=message):
-        adaptive.check_storage(url, prepare(Tuning(space=SPACE, search=kind)))
 
 
 @pytest.mark.parametrize(("kind", "library"), [("tpe", "optuna"), ("gp", "torch")])
