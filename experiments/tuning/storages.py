@@ -65,7 +65,8 @@ def check(url: str | None, prepared: Prepared | None) -> None:
             pass
         engine.dispose()
     except ImportError as error:
-        remedy = "pip install -e '.[postgres]'" if "psycopg" in str(error) else str(error)
+        ours = parsed.drivername == "postgresql+psycopg"
+        remedy = "install psycopg with: pip install -e '.[postgres]'" if ours else str(error).partition("\n")[0]
         raise BadInput(f"tuning_storage={shown(url)!r} needs a driver that is not installed: {remedy}") from None
 
 
@@ -149,7 +150,8 @@ def _journal(url: str, path: Path) -> Iterator[Any]:
     try:
         whole = whole_lines(path)
         torn = path.read_bytes()[len(whole) :]
-        if not FIRST_WORD.startswith(torn[: len(FIRST_WORD)]):
+        is_ours = all(line.startswith(FIRST_WORD) for line in whole.splitlines())
+        if not is_ours or not FIRST_WORD.startswith(torn[: len(FIRST_WORD)]):
             raise damaged
         storage = optuna.storages.JournalStorage(backend)
         os.truncate(path, len(whole))
