@@ -88,7 +88,7 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "tuning_storage",
     None,
-    "URL of a database of tpe or gp that machines share; else a file tuning.db.",
+    "Where tpe or gp lie for several machines: sqlite:///FILE, journal:///FILE, postgresql://USER@HOST/NAME.",
     flag_values=OPTIONS,
 )
 flags.DEFINE_string(
