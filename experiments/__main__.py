@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from experiments import listing, plan
+from experiments.arguments import CONFIG, LAUNCH, TUNE, Pairs, taken_out
 from experiments.study import PRESETS
 from models.base import BadInput, unknown
 from train.signals import Interrupted, deferred, terminable
@@ -95,6 +96,13 @@ flags.DEFINE_string(
     "workdir", "runs", "Results go to WORKDIR/EXPERIMENT; pictures of data to WORKDIR/data.", flag_values=OPTIONS
 )
 flags.DEFINE_string("data_dir", None, "Where data sets lie: DATA_DIR/<data set>/<file>.", flag_values=OPTIONS)
+flags.DEFINE_string(
+    "launcher",
+    "local",
+    "Where trials run: local, slurm or ray. --launch.NAME=VALUE says what each pack of them asks for: "
+    "--launch.gpus=1, --launch.minutes=60, --launch.partition=P, --launch.sbatch.qos=Q, --launch.address=A.",
+    flag_values=OPTIONS,
+)
 flags.DEFINE_bool("dry_run", False, "Show the plan and what it costs; run and write nothing.", flag_values=OPTIONS)
 flags.DEFINE_bool("report_only", False, "Rebuild the report from the records; run nothing.", flag_values=OPTIONS)
 flags.DEFINE_list(
@@ -145,36 +153,7 @@ flags.DEFINE_bool(
 flags.DEFINE_bool("help", False, "Show this text.", short_name="h", flag_values=OPTIONS)
 flags.DEFINE_bool("debug", False, "Show the traceback of an error, and more of what happens.", flag_values=OPTIONS)
 
-CONFIG_PREFIX = "--config."
-TUNE_PREFIX = "--tune."
 TUNING = ("trials", "steps", "seeds", "search", "pruning", "column")
-
-
-def split_overrides(arguments: Sequence[str], prefix: str = CONFIG_PREFIX) -> tuple[list[str], list[tuple[str, str]]]:
-    """The arguments without ``--config.PATH=VALUE`` (or ``--config.PATH VALUE``), and those as pairs.
-
-    Args:
-        arguments: of the command line.
-        prefix: what stands before the path.
-
-    Raises:
-        BadInput: an override has no value.
-    """
-    rest: list[str] = []
-    overrides: list[tuple[str, str]] = []
-    remaining = list(arguments)
-    while remaining:
-        argument = remaining.pop(0)
-        if not argument.startswith(prefix):
-            rest.append(argument)
-            continue
-        path, equals, text = argument.removeprefix(prefix).partition("=")
-        if not equals:
-            if not remaining or remaining[0].startswith("--"):
-                raise BadInput(f"{argument} has no value; write {argument}=VALUE")
-            text = remaining.pop(0)
-        overrides.append((path, text))
-    return rest, overrides
 
 
 def _check_values(arguments: Sequence[str]) -> None:
@@ -190,12 +169,13 @@ def _check_values(arguments: Sequence[str]) -> None:
             raise BadInput(f"{argument} has no value; write {argument}=VALUE")
 
 
-def _parse(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Set the flags; return the overrides, and the spaces to tune."""
+def _parse(arguments: Sequence[str]) -> tuple[Pairs, Pairs, Pairs]:
+    """Set the flags; return the overrides, the spaces to tune, and what to ask a cluster for."""
     for name in OPTIONS:
         OPTIONS[name].unparse()  # back to the default: an earlier call in this process leaves nothing behind
-    rest, overrides = split_overrides(arguments)
-    rest, spaces = split_overrides(rest, TUNE_PREFIX)
+    rest, overrides = taken_out(arguments, CONFIG)
+    rest, spaces = taken_out(rest, TUNE)
+    rest, asked = taken_out(rest, LAUNCH)
     rest = ["--explain=" if argument == "--explain" else argument for argument in rest]  # its value may be left out
     _check_values(rest)
     try:
@@ -219,7 +199,7 @@ def _parse(arguments: Sequence[str]) -> tuple[list[tuple[str, str]], list[tuple[
         raise BadInput(f"unexpected argument {surplus[0]!r}; options start with --")
     if OPTIONS.preset not in PRESETS:
         raise unknown("preset", OPTIONS.preset, PRESETS)
-    return overrides, spaces
+    return overrides, spaces, asked
 
 
 def _help() -> str:
@@ -233,7 +213,7 @@ def _help() -> str:
     return "\n".join(lines)
 
 
-def _describe(overrides: list[tuple[str, str]], console: Console) -> int:
+def _describe(overrides: Pairs, console: Console) -> int:
     """Describe the data set that the flags name. jax is imported from here on."""
     if OPTIONS.experiment is not None:
         raise BadInput("--data describes a data set and --experiment runs a study: give one of the two")
@@ -278,7 +258,7 @@ def _publish(console: Console) -> int:
     return 0
 
 
-def _factors() -> list[tuple[str, str]]:
+def _factors() -> Pairs:
     """The paths and values of ``--vary``.
 
     Raises:
@@ -291,7 +271,7 @@ def _factors() -> list[tuple[str, str]]:
     return [(path, values) for path, _, values in pairs]
 
 
-def _run(overrides: list[tuple[str, str]], spaces: list[tuple[str, str]], console: Console) -> int:
+def _run(overrides: Pairs, spaces: Pairs, asked: Pairs, console: Console) -> int:
     """Run or report the experiment that the flags name. jax is imported from here on."""
     name, arms = OPTIONS.experiment, OPTIONS.arms
     if name not in plan.study_names():
@@ -300,16 +280,24 @@ def _run(overrides: list[tuple[str, str]], spaces: list[tuple[str, str]], consol
     given = [(key, OPTIONS[f"tuning_{key}"].value) for key in TUNING]
     tuning = {"tune": OPTIONS.tune, "tuned": [*spaces, *((key, value) for key, value in given if value is not None)]}
     with deferred():
-        from experiments import adaptation, dry_run, runner
+        from experiments import adaptation, dry_run, launchers, runner
 
         study = runner.load(name, OPTIONS.preset)
+    launch = launchers.declared(OPTIONS.launcher, asked)
     if OPTIONS.dry_run:
         study = adaptation.adapted(study, overrides, OPTIONS.data_dir)
         resolved = plan.resolve(study, seeds=OPTIONS.seeds, arms=arms, overrides=overrides, **design)
         dry_run.show(
-            resolved, OPTIONS.data_dir, console, workdir=OPTIONS.workdir, storage=OPTIONS.tuning_storage, **tuning
+            resolved,
+            OPTIONS.data_dir,
+            console,
+            workdir=OPTIONS.workdir,
+            storage=OPTIONS.tuning_storage,
+            launch=launch,
+            **tuning,
         )
         return 0
+    launch.occupy_no_accelerator()
     result = runner.run(
         name,
         preset=OPTIONS.preset,
@@ -319,6 +307,7 @@ def _run(overrides: list[tuple[str, str]], spaces: list[tuple[str, str]], consol
         **design,
         **tuning,
         tuning_storage=OPTIONS.tuning_storage,
+        launch=launch,
         workdir=OPTIONS.workdir,
         data_dir=OPTIONS.data_dir,
         report_only=OPTIONS.report_only,
@@ -361,7 +350,7 @@ def main(arguments: Sequence[str]) -> int:
     logger.setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # what Orbax reports there, it also raises
     try:
-        overrides, spaces = _parse(arguments)
+        overrides, spaces, asked = _parse(arguments)
         if OPTIONS.debug:
             logger.setLevel(logging.DEBUG)
         if OPTIONS.help:
@@ -385,7 +374,7 @@ def main(arguments: Sequence[str]) -> int:
         if OPTIONS.experiment is None:
             raise BadInput(f"name an experiment: --experiment=NAME, one of {', '.join(plan.study_names())}")
         with terminable():
-            return _run(overrides, spaces, console)
+            return _run(overrides, spaces, asked, console)
     except (BadInput, OSError) as error:
         if OPTIONS.is_parsed() and OPTIONS.debug:
             raise

@@ -1,5 +1,6 @@
 """What ``--dry_run`` shows: the resolved plan and what it costs, before anything runs."""
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from experiments.feasibility import check_metric, costs, costs_of, load_tasks, matched_plan
 from experiments.formatting import si
+from experiments.launchers import Launch, packs
 from experiments.plan import Plan
 from experiments.populations import work
 from experiments.progress import clock
@@ -23,6 +25,7 @@ from train.config import Config, paths
 from train.cost import Cost
 from train.data.task import Task
 from train.packing import group
+from train.resumption import Group
 
 EFFICIENCY = 0.3
 """Share of the speed of a large matrix product that the small networks of an ablation typically reach."""
@@ -37,6 +40,7 @@ def show(
     tune: bool = True,
     tuned: command_line.Changes = (),
     storage: str | None = None,
+    launch: Launch | None = None,
 ) -> None:
     """Print arms, populations, compilations, operations, memory and a rough time; write nothing.
 
@@ -48,6 +52,7 @@ def show(
         tune: false: nothing is tuned.
         tuned: changes of the declared tuning.
         storage: URL of the storage of an adaptive search.
+        launch: where it would run; None for this process.
 
     Raises:
         BadInput: the plan cannot run.
@@ -76,6 +81,10 @@ def show(
         highlight=False,
         soft_wrap=True,
     )
+    if launch is not None and launch.options is not None:
+        _show_packs(plan, spent, launch, console)
+        if prepared is not None:
+            console.print("tuning trials run in packs like these, before", highlight=False, soft_wrap=True)
     for arm, cost in spent.items():
         parts = ", ".join(f"{name} {count:,}" for name, count in cost.modules.items())
         console.print(f"parameters of {arm}: {parts}", highlight=False, markup=False, soft_wrap=True)
@@ -114,6 +123,28 @@ def _arms(plan: Plan, spent: Mapping[str, Cost], tasks: Mapping[Config, Task]) -
             f"{si(data)}B",
         )
     return table
+
+
+def _show_packs(plan: Plan, spent: Mapping[str, Cost], launch: Launch, console: Console) -> None:
+    """A row for each pack, and what each asks for."""
+    groups = [Group(trials, (), None) for trials in group(plan.trials)]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("pack", overflow="fold")
+    for column in ("trials", "FLOP"):
+        table.add_column(column, justify="right", no_wrap=True)
+    slices = packs.sliced(groups, launch.pack_trials)
+    for trials, *_ in slices:
+        total = sum(spent[trial.arm].flops_per_step * trial.config.training.steps for trial in trials)
+        table.add_row(", ".join(dict.fromkeys(trial.arm for trial in trials)), str(len(trials)), si(total))
+    asked = dataclasses.asdict(launch.options) if launch.options else {}
+    beside = "".join(f", {name}={value}" for name, value in asked.items() if value)
+    console.print(
+        f"{len(slices)} packs for {launch.kind}, each asking for {launch.resources}{beside}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    console.print(table)
 
 
 def _show_tuning(

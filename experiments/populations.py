@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from experiments.progress import StudyProgress
+from experiments.progress import Meter
 from experiments.sittings import Sitting
 from models.base import BadInput
 from train import resumption, strategies
@@ -40,10 +40,11 @@ def run_populations(
     tasks: Mapping[Config, Task],
     expected: Mapping[Config, Cost],
     files: Files,
-    progress: StudyProgress,
+    progress: Meter,
     watch: Watch,
     choosing: Callable[[Sequence[Trial]], Choosing] | None = None,
     chosen: Sequence[Trial] | None = None,
+    traced: Mapping[str, tuple[str, ...]] | None = None,
 ) -> int:
     """Run what has no record yet. Returns the number of trials that crashed.
 
@@ -56,13 +57,14 @@ def run_populations(
         watch: what is told and asked while a population runs.
         choosing: how the trials of a population are judged, where they are run to choose a configuration.
         chosen: those of the trials that are run now; None for all. Programs are those of all of them.
+        traced: by program key, the fields that programs take as arguments; None for those that differ among the trials.
 
     Raises:
         BadInput: checkpoints hold one of the trials with another configuration.
         Interrupted: a stop was asked for.
     """
     finished = files.finished()
-    traced = study_traced_paths(trials)
+    traced = study_traced_paths(trials) if traced is None else traced
     # Only what is left: more seeds or arms leave the finished trials alone. Since a population's rows
     # are written all at once, one that was broken off has the same trials, and so its name, again.
     wanted = trials if chosen is None else chosen

@@ -2,10 +2,12 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from types import TracebackType
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 logger = logging.getLogger("paribus")
 
@@ -18,6 +20,20 @@ def clock(seconds: float) -> str:
     hours, rest = divmod(int(seconds + 0.5), 3600)
     minutes, seconds_left = divmod(rest, 60)
     return f"{hours}:{minutes:02}:{seconds_left:02}" if hours else f"{minutes}:{seconds_left:02}"
+
+
+@runtime_checkable
+class Meter(Protocol):
+    """What counts the work of trials, in floating-point operations."""
+
+    def begin(self, what: str, flops_per_step: float) -> None:
+        """The work that follows is ``what``, with so many operations a step."""
+
+    def skip(self, flops: float) -> None:
+        """Work that an earlier run has done."""
+
+    def advance(self, steps: int) -> None:
+        """So many trial-steps have been done."""
 
 
 class StudyProgress:
@@ -45,6 +61,7 @@ class StudyProgress:
             disable=not console.is_terminal,
             transient=True,
         )
+        self._parts: dict[str, TaskID] = {}
         self._task = self._bar.add_task("", total=total or 1.0, left="")
 
     def __enter__(self) -> "StudyProgress":
@@ -80,6 +97,15 @@ class StudyProgress:
             self._logged = now
             share = 100 * self._done / self._total if self._total else 100.0
             logger.info("%s: %.0f%% of the study, %s elapsed, %s", self._what, share, clock(now - self._begin), text)
+
+    def parts(self, shown: Mapping[str, tuple[str, float]]) -> None:
+        """Show a line for each part of the work that others do: by its name, what to say of it and its share done."""
+        for name in self._parts.keys() - shown.keys():
+            self._bar.remove_task(self._parts.pop(name))
+        for name, (text, share) in shown.items():
+            if name not in self._parts:
+                self._parts[name] = self._bar.add_task("", total=1.0, left="")
+            self._bar.update(self._parts[name], description=text, completed=share)
 
     def seconds_left(self) -> float | None:
         """Estimate from the speed so far; None while there is none."""

@@ -8,7 +8,6 @@ The same from Python as from the command line::
 
 import contextlib
 import dataclasses
-import functools
 import json
 import logging
 import shlex
@@ -25,8 +24,9 @@ from experiments import data_changes, latency, registration, report, tables
 from experiments.adaptation import adapted
 from experiments.explanations import run as explanations
 from experiments.feasibility import check_metric, costs, costs_of, load_tasks, matched_plan
+from experiments.launchers import Launch
 from experiments.plan import Plan, check_against, document, load, recorded_matches, resolve, with_matched
-from experiments.populations import run_populations, work
+from experiments.populations import work
 from experiments.progress import StudyProgress
 from experiments.tuning import command_line, declaration, storages
 from experiments.tuning import run as tuning
@@ -86,6 +86,7 @@ def run(
     tune: bool = True,
     tuned: command_line.Changes = (),
     tuning_storage: str | None = None,
+    launch: Launch | None = None,
     command: str | None = None,
     console: Console | None = None,
 ) -> Result:
@@ -117,6 +118,7 @@ def run(
         tuned: changes of the declared tuning, or what makes one: spaces by path, and fields such as ``trials``, e.g.
             ``{"optimizer.learning_rate": Uniform(1e-4, 1e-1, log=True), "trials": 16}``.
         tuning_storage: URL of the storage of an adaptive search; None for a file in the folder.
+        launch: where trials run, and with what resources; None for this process.
         command: the command that the report shows; None for the one that these arguments make.
         console: where progress, table and verdict go; None for standard output.
 
@@ -148,6 +150,9 @@ def run(
             wanted = explanations.chosen(plan, explain)
             explanations.explain(plan, load_tasks(plan, data_dir), folder, wanted, checkpoint)
         return _report(plan, folder, command, console, parquet=parquet)
+    if launch is not None and launch.options is not None and (tracker or profile):
+        asked = "--tracker" if tracker else "--profile"
+        raise BadInput(f"{asked} watches trials that run in this process: leave it out, or --launcher={launch.kind}")
     told = trackers.make(tracker, folder)
     plan, tasks = matched_plan(plan, load_tasks(plan, data_dir), folder)
     choose(plan, only)
@@ -156,10 +161,11 @@ def run(
     storages.check(tuning_storage, prepared)
     costs(plan, tasks)
     tasks_of_arms = {arm: tasks[config] for arm, config in plan.configs.items()}
-    with _only_process(folder), Stop() as stop:
+    launcher = (launch or Launch()).launcher(folder, data_dir=data_dir, deterministic=deterministic)
+    with contextlib.closing(launcher), _only_process(folder), Stop() as stop:
         _write_plan(plan, tasks, folder, command, accept_changed_data)
         watched = Watch(lambda _: None, lambda: stop.asked, told, folder / "profiles" if profile else None)
-        plan, crashed = _train(plan, only, prepared, tasks, folder, console, watched, tuning_storage)
+        plan, crashed = _train(plan, only, prepared, tasks, folder, console, watched, tuning_storage, launcher)
         if plan.study.recommends:
             latency.measure(plan, {config: tasks_of_arms[arm] for arm, config in plan.configs.items()}, folder)
         result = _report(plan, folder, command, console, parquet=parquet)
@@ -256,6 +262,7 @@ def _train(
     console: Console,
     watch: Watch,
     storage: str | None,
+    launcher: Any,
 ) -> tuple[Plan, int]:
     """Tune what is to be tuned, then run what is chosen and has no record yet.
 
@@ -274,15 +281,9 @@ def _train(
                 nonlocal crashed
                 mine = {trial.config: tasks[plan.configs[trial.arm]] for trial in trials}
                 files = Files(folder, trials, list(tasks.values()), tuning=True)
-                crashed += run_populations(
-                    trials,
-                    mine,
-                    costs_of(trials, mine),
-                    files,
-                    progress,
-                    watch._replace(trackers=(), profiles=None),
-                    functools.partial(tuning.choosing, prepared, files.curves),
-                )
+                quiet = watch._replace(trackers=(), profiles=None)
+                costs_here = costs_of(trials, mine)
+                crashed += launcher.run(trials, mine, costs_here, files, progress, quiet, tuning.judging(prepared))
                 return files.trials
 
             def heed() -> None:
@@ -295,7 +296,7 @@ def _train(
             plan = chosen
         files = Files(folder, plan.trials, list(tasks.values()))
         costs_now = costs_of(plan.trials, tasks)
-        crashed += run_populations(plan.trials, tasks, costs_now, files, progress, watch, chosen=choose(plan, only))
+        crashed += launcher.run(plan.trials, tasks, costs_now, files, progress, watch, chosen=choose(plan, only))
     return plan, crashed
 
 

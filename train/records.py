@@ -52,6 +52,13 @@ def whole_lines(path: Path) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """All rows of a table that another process may be writing: read only, a last unfinished line left out."""
+    if not path.exists():
+        return []
+    return list(csv.DictReader(io.StringIO(whole_lines(path).decode("utf-8"), newline="")))
+
+
 class Table:
     """One CSV file.
 

@@ -50,19 +50,23 @@ class Interrupted(Exception):
 
 
 class Stop:
-    """While it is entered, ``asked`` turns true once SIGINT or SIGTERM arrives.
+    """While it is entered, ``asked`` turns true once one of some signals arrives.
 
     A second SIGINT raises KeyboardInterrupt at once instead of waiting for the checkpoint. Outside
     the main thread, where Python lets nobody handle signals, it does nothing.
+
+    Args:
+        numbers: the signals; SIGINT and SIGTERM if none is given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *numbers: int) -> None:
         self.asked = False
+        self._numbers = numbers or (signal.SIGINT, signal.SIGTERM)
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in self._numbers:
                 self._old[number] = signal.signal(number, self._handle)
         return self
 

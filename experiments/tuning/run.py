@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.plan import Plan, spaces_document, tuning_document
 from experiments.tuning import adaptive, pruning, selection, storages
@@ -112,28 +112,44 @@ def work_planned(prepared: Prepared, expected: Mapping[Config, Cost], plan: Plan
     ) * float(prepared.tuning.seeds)
 
 
-def choosing(prepared: Prepared, curves: Table, trials: Sequence[Trial]) -> Choosing:
-    """How the loop is to judge the trials of one population.
+class Judging(NamedTuple):
+    """How tuning trials are judged, as plain values.
 
-    Args:
-        prepared: what is declared.
-        curves: of the tuning trials.
-        trials: of the population.
+    Attributes:
+        column: of the validation split, by which configurations are compared.
+        higher_is_better: its direction.
+        pruning: the rule by which trials end early.
+        count: tuning trials of each arm.
     """
-    column, higher_is_better = prepared.compared
-    if prepared.tuning.pruning == "none":
-        return Choosing(column)
-    mine = {trial.id for trial in trials}
-    others = [row for row in curves.rows() if row["trial"] not in mine]
-    earlier = pruning.curves(others, column, higher_is_better=higher_is_better)
-    rule = pruning.rule(
-        prepared.tuning.pruning,
-        trials,
-        earlier,
-        count=prepared.tuning.trials,
-        higher_is_better=higher_is_better,
-    )
-    return Choosing(column, rule)
+
+    column: str
+    higher_is_better: bool
+    pruning: str
+    count: int
+
+    def choosing(self, *curves: Callable[[], Sequence[Mapping[str, str]]]) -> Callable[[Sequence[Trial]], Choosing]:
+        """What the loop is to be told of the trials of one population.
+
+        Args:
+            curves: what gives the rows of tuning trials so far, for the rule to compare with.
+        """
+
+        def told(trials: Sequence[Trial]) -> Choosing:
+            if self.pruning == "none":
+                return Choosing(self.column)
+            mine = {trial.id for trial in trials}
+            others = [row for rows in curves for row in rows() if row["trial"] not in mine]
+            higher = self.higher_is_better
+            earlier = pruning.curves(others, self.column, higher_is_better=higher)
+            rule = pruning.rule(self.pruning, trials, earlier, count=self.count, higher_is_better=higher)
+            return Choosing(self.column, rule)
+
+        return told
+
+
+def judging(prepared: Prepared) -> Judging:
+    """How the tuning trials of a study are judged."""
+    return Judging(*prepared.compared, prepared.tuning.pruning, prepared.tuning.trials)
 
 
 def _adaptively(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.__main__ import main, split_overrides
+from experiments.__main__ import main
+from experiments.arguments import CONFIG, taken_out
 from models.base import BadInput
 
 ROOT = Path(__file__).parents[2]
@@ -239,12 +240,30 @@ def test_dry_run_shows_the_plan_and_writes_nothing(capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_dry_run_shows_packs_and_what_each_asks_for(capsys, tmp_path):
+    asked = ["--launcher=slurm", "--launch.pack_trials=2", "--launch.gpus=1", "--launch.partition=fast"]
+    assert main([*BASELINE, *asked, "--seeds=3", "--dry_run", f"--workdir={tmp_path}"]) == 0
+    text = capsys.readouterr().out
+    assert "2 packs for slurm, each asking for 1 CPU core, 1 GPU, partition=fast, minutes=60" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [(("--launcher=slrum",), "slurm"), (("--launcher=ray", "--launch.adress=a"), "--launch.address")],
+)
+def test_an_unknown_launcher_or_option_is_told_the_nearest(flags, message, capsys, tmp_path):
+    assert main([*BASELINE, *flags, f"--workdir={tmp_path}"]) == 2
+    assert f"did you mean '{message}'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_overrides_are_taken_from_either_spelling():
-    rest, overrides = split_overrides(["--list", "--config.a.b=c=d", "--config.x", "-1", "--seeds=2"])
+    rest, overrides = taken_out(["--list", "--config.a.b=c=d", "--config.x", "-1", "--seeds=2"], CONFIG)
     assert rest == ["--list", "--seeds=2"]
     assert overrides == [("a.b", "c=d"), ("x", "-1")]
     with pytest.raises(BadInput, match="has no value"):
-        split_overrides(["--config.x", "--list"])
+        taken_out(["--config.x", "--list"], CONFIG)
 
 
 def python(*arguments, cwd=ROOT) -> subprocess.CompletedProcess:
