@@ -137,9 +137,10 @@ def test_every_file_and_folder_that_the_readme_names_is_there() -> None:
 
 def test_the_options_that_the_readme_lists_are_those_that_there_are() -> None:
     options = importlib.import_module("experiments.__main__").OPTIONS
-    named = set(re.findall(r"--(?:no)?(\w+)", README.split("## What you can rely on")[0]))
+    ours = re.sub(r"`ray [^`]*`", "", README.split("## What you can rely on")[0])
+    named = set(re.findall(r"--(?:no)?(\w+)", ours))
     assert {"list", "experiment", "preset", "seeds", "arms", "workdir", "data_dir", "dry_run", "report_only"} <= named
-    assert {name for name in named if name not in ("config", "no")} <= set(options)
+    assert {name for name in named if name not in ("config", "launch", "no")} <= set(options)
 
 
 def test_models_and_optimizers_that_the_readme_calls_shortest_exist() -> None:
