@@ -24,11 +24,12 @@ DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 nondeterministic form, and the choice among kernels by measurement."""
 
 
-def prepare(*, deterministic: bool = False) -> None:
+def prepare(*, deterministic: bool = False, mesh: int = 1) -> None:
     """Set up this process; call it before the first array is made. Does no harm when called again.
 
     Args:
         deterministic: a GPU is to compute the same bits in every run.
+        mesh: devices that are wanted at least; a CPU's are then virtual where it has fewer cores.
 
     Raises:
         BadInput: jax runs already without being deterministic, or the user's ``XLA_FLAGS`` forbid it.
@@ -36,7 +37,7 @@ def prepare(*, deterministic: bool = False) -> None:
     _keep_freed_memory()
     runs = False
     try:
-        jax.config.update("jax_num_cpu_devices", cores())
+        jax.config.update("jax_num_cpu_devices", max(cores(), mesh))
     except RuntimeError:
         logger.debug("jax is running already; its devices stay as they are")
         runs = True

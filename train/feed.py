@@ -14,6 +14,7 @@ import numpy as np
 from train.data import streaming
 from train.data.streaming import EvaluationChunks, Rows, TrainingChunks
 from train.data.task import Arrays, StreamedSampler
+from train.meshes import put
 
 CHUNK_BYTES = 32 * 2**20
 """Memory of a chunk, unless a single batch takes more. About five are alive: in use, next, ready, being read."""
@@ -114,7 +115,7 @@ class Feed:
     def example(self) -> Chunk:
         """A chunk that holds one batch of nothing but the first item, from which a model takes its shapes."""
         rows = jax.tree.map(lambda leaf: leaf[None, None], self.chunks.example())
-        return jax.device_put(Chunk(rows, np.zeros((1, 1), np.int32), np.int32(0)), self._sharding)
+        return put(Chunk(rows, np.zeros((1, 1), np.int32), np.int32(0)), self._sharding)
 
     def _opened(self, number: int) -> Chunk:
         """The first chunk of a stream that begins with it."""
@@ -127,7 +128,7 @@ class Feed:
         assert self._iterator is not None
         found = next(self._iterator)
         chunk = Chunk(found.rows, found.buckets, np.int32(number * self.size))
-        return jax.block_until_ready(jax.device_put(chunk, self._sharding))
+        return jax.block_until_ready(put(chunk, self._sharding))
 
     def _stop(self) -> None:
         if self._next is not None and not self._next[1].cancel():

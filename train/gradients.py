@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PyTree
 
 from models import Model
 from models.base import check_divides
+from models.layers.partitioning import by_batch
 from train import augmentation, regularisers
 from train.augmentation import Mixture
 from train.config import Config
@@ -159,7 +160,7 @@ def _split(batch: Batch, mixture: Mixture | None, parts: int) -> tuple[Any, Batc
     check_divides("training.accumulation", parts, "the size of a batch", size)
 
     def cut(leaf: Array) -> Array:
-        return leaf.reshape(parts, size // parts, *leaf.shape[1:])
+        return by_batch(leaf.reshape(parts, size // parts, *leaf.shape[1:]), axis=1)
 
     if mixture is not None:
         share = jnp.broadcast_to(mixture.share, (parts,))

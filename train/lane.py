@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from models.layers.partitioning import by_batch
 from train import randomness, summation
 from train.config import Trial, leaves
 from train.data.task import Arrays, Batch, BucketedSampler, Task
@@ -262,6 +263,7 @@ class LaneFunctions:
     def _at_width(self, function: Callable[[Batch], Any], batch: Batch, bucket: Any) -> Any:
         """``function`` of a batch that is cut to the width of its bucket: a branch of the program for each width."""
         sampler: Any = self.task.sampler
+        batch = jax.tree.map(by_batch, batch)
         if not isinstance(sampler, BucketedSampler):
             return function(batch)
         branches = [

@@ -271,7 +271,7 @@ class _Run:
             self.ready = now
             self.seconds[kind] += spent
             if kind == "step":
-                self.trained_seconds += spent * self.population.mesh.size / len(self.population.trials)
+                self.trained_seconds += spent * self.population.layout.lanes / len(self.population.trials)
                 self.chunk = max(1, min(math.ceil(CHUNK_SECONDS * steps / max(spent, 1e-6)), 4 * self.chunk))
                 self.watch.progress(steps * len(self.population.trials))
             then(marker)

@@ -110,16 +110,15 @@ def available_bytes(device: Any, others: int) -> int | None:
     return statistics["bytes_limit"] - statistics.get("bytes_in_use", 0)
 
 
-def needed_bytes(states: Any, programs: Mapping[str, Any], devices: int) -> int:
+def needed_bytes(of_states: int, programs: Mapping[str, Any]) -> int:
     """Bytes that a population takes on each device beside its data: its states, and the greediest of its programs.
 
     That is by XLA's own account: what a program holds while it runs, what it returns unless it returns it in the
     place of what it was given, and its code.
 
     Args:
-        states: of all lanes, or what they look like.
+        of_states: what the states take on each device.
         programs: compiled.
-        devices: that the lanes are spread over.
     """
 
     def need(program: Any) -> int:
@@ -129,8 +128,7 @@ def needed_bytes(states: Any, programs: Mapping[str, Any], devices: int) -> int:
         kept = found.output_size_in_bytes - found.alias_size_in_bytes
         return kept + found.temp_size_in_bytes + found.generated_code_size_in_bytes
 
-    of_states = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(states))
-    return of_states // devices + max((need(program) for program in programs.values()), default=0)
+    return of_states + max((need(program) for program in programs.values()), default=0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Int
 
 from models.layers import engines
@@ -30,12 +29,12 @@ from train.data.task import Arrays, Task
 from train.early_stopping import stops_early
 from train.feed import Chunk
 from train.lane import Evaluation, LaneFunctions, orders, stack
+from train.meshes import Layout, bytes_per_device, put
 from train.splits import Splits
 from train.step import State, make_step
 
 logger = logging.getLogger("paribus")
 
-AXIS = "lanes"
 COMPILER_OPTIONS: dict[str, Any] = {}
 """XLA's, for the programs of every population."""
 
@@ -76,18 +75,18 @@ class Population:
             evaluate_every=self.config.training.evaluate_every,
             diagnosis=diagnostics.make_diagnosis(self.config, self.step),
         )
-        present = jax.local_devices()
-        count = min(len(present), len(self.trials)) if self.config.execution.spread else 1
-        self.mesh = Mesh(np.array(present[:count]), (AXIS,))
+        execution = self.config.execution
+        self.layout = Layout(execution.mesh, len(self.trials), spread=execution.spread)
         self.compile_seconds = 0.0
         self._programs: dict[str, Any] = {}
-        self._split = NamedSharding(self.mesh, PartitionSpec(AXIS))
-        self._whole = NamedSharding(self.mesh, PartitionSpec())
-        self.lanes = jax.device_put(stack(trials, traced, count), self._split)
+        self._split, self._whole = self.layout.by_lane, self.layout.whole
+        self.lanes = put(stack(trials, traced, self.layout.lanes), self._split)
         self._slots: Any = None
         self._sums: dict[str, Any] | None = None
-        self.splits = Splits(self.task, self.config, self._whole, seeds=orders(self.trials), batch_size=batch_size)
-        self._initial = jax.device_put(dict(task.initial), self._whole)
+        self.splits = Splits(self.task, self.config, self.layout, seeds=orders(self.trials), batch_size=batch_size)
+        self._initial = put(dict(task.initial), self._whole)
+        if self.layout.is_partitioned:
+            self.layout.check(self._states_shape(), batch_size)
 
     @property
     def id(self) -> str:
@@ -98,7 +97,7 @@ class Population:
     @property
     def execution(self) -> str:
         """The strategy in words, for the records: ``sequential x 2 devices``."""
-        return f"{self.strategy} x {self.mesh.size} device{'s' if self.mesh.size > 1 else ''}"
+        return f"{self.strategy} x {self.layout}"
 
     def init(self) -> State:
         """Fresh states of all lanes."""
@@ -144,14 +143,16 @@ class Population:
         Returns:
             whether anything changed.
         """
+        if self.layout.is_partitioned:  # a lane that has finished costs all devices nothing, or all the same
+            return False
         done = [*finished, *[True] * (len(self.lanes.seed) - len(finished))]
         if all(done):
             return False
         before = list(range(len(done))) if self._slots is None else np.asarray(self._slots).tolist()
-        after = packing.slots(done, self.mesh.size, self.strategy)
-        if packing.gain(before, after, done, self.mesh.size, self.strategy) <= 1:
+        after = packing.slots(done, self.layout.lanes, self.strategy)
+        if packing.gain(before, after, done, self.layout.lanes, self.strategy) <= 1:
             return False
-        self._slots = jax.device_put(np.asarray(after, np.int32), self._split)
+        self._slots = put(np.asarray(after, np.int32), self._split)
         self._advance(self._states_shape(), self.splits.training_shape(), 0, 0)
         return True
 
@@ -162,7 +163,7 @@ class Population:
             ended: for each trial, whether it was pruned, now or before.
         """
         padding = np.asarray([*ended, *[True] * (len(self.lanes.seed) - len(ended))])
-        self.lanes = self.lanes._replace(padding=jax.device_put(padding, self._split))
+        self.lanes = self.lanes._replace(padding=put(padding, self._split))
 
     def evaluate(self, states: State, split: str, arrays: Arrays, *, finished: bool = True) -> Evaluation:
         """Sums of the objective's measures over a whole split, and the lanes' health.
@@ -173,7 +174,7 @@ class Population:
             arrays: of the split.
             finished: measure lanes, too, that have diverged or stopped early; else their sums may lack the split.
         """
-        sums = jax.device_put(self._no_sums(arrays), self._split)
+        sums = put(self._no_sums(arrays), self._split)
         result = Evaluation(sums, sums, None, None)
 
         def busy() -> Any:
@@ -214,7 +215,7 @@ class Population:
     def _observe(self, states: State, values: Sequence[float], step: int, reached: Any = ()) -> Callable[[], State]:
         told = np.zeros((2, len(self.lanes.seed)), np.float32)
         told[0, : len(values)], told[1, : len(reached)] = values, reached
-        given = (states, self.lanes, *jax.device_put((told[0], told[1] > 0), self._split))
+        given = (states, self.lanes, *put((told[0], told[1] > 0), self._split))
         return self._program("observe", self._lane.observe, given, (np.int32(step),), donate=True)
 
     def conclude(self, states: State) -> State:
@@ -265,7 +266,7 @@ class Population:
         states = jax.eval_shape(
             self._over_lanes(self._lane.init), self.lanes, (), (self.splits.example(), self._initial)
         )
-        return jax.tree.map(lambda leaf: leaf.update(sharding=self._split), states)
+        return jax.tree.map(lambda leaf, place: leaf.update(sharding=place), states, self.layout.states(states))
 
     def decode(self, states: State, source: Any) -> Int[np.ndarray, "lanes examples steps"]:
         """What every lane decodes from these source sequences, as the task wants it; the lanes one after another.
@@ -281,7 +282,7 @@ class Population:
         decoded = []
         for start in range(0, count, size):
             rows = np.minimum(np.arange(start, start + size), count - 1)
-            batch = jax.device_put(jax.tree.map(lambda leaf: leaf[rows], source), self._whole)  # noqa: B023
+            batch = put(jax.tree.map(lambda leaf: leaf[rows], source), self._whole)  # noqa: B023
             decoded.append(self._program("decode", self._lane.decode, (states, self.lanes), (batch,))())
         return np.concatenate(jax.device_get(decoded), axis=1)[:, :count]
 
@@ -314,12 +315,17 @@ class Population:
         Raises:
             DoesNotFit: they do not.
         """
-        needed = packing.needed_bytes(self._states_shape(), self._programs, self.mesh.size)
-        free = packing.available_bytes(self.mesh.devices.flat[0], self.mesh.size)
+        needed = packing.needed_bytes(self.states_bytes(), self._programs)
+        free = packing.available_bytes(self.layout.mesh.local_devices[0], len(self.layout.mesh.local_devices))
         if free is not None and needed > packing.SHARE * free and len(self.trials) > 1:
             raise packing.DoesNotFit(
                 f"{len(self.trials)} trials need {needed / 2**30:.2f} GiB on each device; {free / 2**30:.2f} are free"
             )
+
+    def states_bytes(self) -> int:
+        """Memory of the states on each device."""
+        states = self._states_shape()
+        return bytes_per_device(states, self.layout.states(states))
 
     def _early_stopping(self, states: State) -> list[Callable[[], Any]]:
         """What compiles the programs of early stopping, where it is on."""
@@ -327,7 +333,7 @@ class Population:
 
     def _prepare_evaluation(self, states: State, split: str, arrays: Arrays) -> None:
         """Compile the evaluation of a split, and bring it to the devices unless it is streamed."""
-        sums = jax.device_put(self._no_sums(arrays), self._split)
+        sums = put(self._no_sums(arrays), self._split)
         source = self.splits.evaluation_shape(split, arrays)
         self._evaluate(states, split, arrays, Evaluation(sums, sums, None, None), source, 0, 0, True)
 
@@ -336,13 +342,14 @@ class Population:
         shapes = self.task.test.shapes()
         source = self.splits.unopened_shape(shapes)
         if source is not None:
-            sums = jax.device_put(self._no_sums(shapes), self._split)
+            sums = put(self._no_sums(shapes), self._split)
             self._evaluate(states, "test", shapes, Evaluation(sums, sums, None, None), source, 0, 0, True)
 
     def place(self, states: State) -> State:
         """States of the trials from host memory, laid out over the devices; padding takes those of the first."""
         rows = np.where(np.arange(len(self.lanes.seed)) < len(self.trials), np.arange(len(self.lanes.seed)), 0)
-        return jax.device_put(jax.tree.map(lambda leaf: leaf[rows], states), self._split)
+        states = jax.tree.map(lambda leaf: leaf[rows], states)
+        return put(states, self.layout.states(states))
 
     def _program(
         self,
@@ -359,14 +366,19 @@ class Population:
         first, rest = lanes[0], lanes[1:]
         if name not in self._programs:
             start = time.perf_counter()
-            program = jax.jit((over or self._over_lanes)(function), donate_argnums=(0,) if donate else ())
+            whole = (over or self._over_lanes)(function)
+
+            def pinned(*arguments: Any) -> Any:
+                return self.layout.pinned(whole(*arguments))
+
+            program = jax.jit(pinned, donate_argnums=(0,) if donate else ())
             self._programs[name] = program.lower(first, rest, shared).compile({**COMPILER_OPTIONS, **(options or {})})
             self.compile_seconds += time.perf_counter() - start
             logger.debug("%s: compiled %s in %.1f s", self.id, name, time.perf_counter() - start)
         program = self._programs[name]
 
         def run() -> Any:
-            engines.share(devices.cores() // self.mesh.size)
+            engines.share(devices.cores() // self.layout.mesh.size)
             return program(first, rest, shared)
 
         return run
@@ -396,5 +408,4 @@ class Population:
                 return jax.vmap(lambda lane: function(*lane, *shared))(lanes)
             return jax.lax.map(lambda lane: function(*lane, *shared), lanes)
 
-        specs = (PartitionSpec(AXIS), PartitionSpec(AXIS), PartitionSpec())
-        return jax.shard_map(on_device, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)
+        return self.layout.over_lanes(on_device)

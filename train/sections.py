@@ -326,6 +326,8 @@ class Execution(Configuration):
             files, and its batches are brought to the devices while these compute.
         input_workers: processes that read the training split where it is streamed from memory-mapped files;
             0: threads of this process.
+        mesh: how devices compute each trial together, e.g. ``data:4,fsdp:2`` (see :mod:`train.meshes`). Empty: each
+            device has trials of its own.
     """
 
     strategy: Annotated[Literal["auto", "measured", "vectorised", "sequential"], Static()] = "auto"
@@ -336,6 +338,7 @@ class Execution(Configuration):
     keep_best: Annotated[int, Static(ge=0)] = 0
     stream_above_gib: Annotated[float, Static(ge=0)] = 1.0
     input_workers: Annotated[int, Static(ge=0)] = 0
+    mesh: Annotated[str, Static()] = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from train.config import Config
 from train.data.streaming import streams
 from train.data.task import Arrays, Task
 from train.feed import Chunk, Feed, evaluation_feed, training_feed
+from train.meshes import Layout, put
 
 
 class Splits:
@@ -19,7 +20,7 @@ class Splits:
     Args:
         task: the data.
         config: of the population.
-        sharding: of the data on the devices.
+        layout: of the population.
         seeds: the different seeds of the trials, each once: those of equal seed share their batches.
         batch_size: items in a step.
 
@@ -29,19 +30,19 @@ class Splits:
         idle_seconds: for which the devices had to wait for the data of an evaluation.
     """
 
-    def __init__(self, task: Task, config: Config, sharding: Any, *, seeds: tuple[int, ...], batch_size: int) -> None:
-        self.task, self.config, self._sharding = task, config, sharding
+    def __init__(self, task: Task, config: Config, layout: Layout, *, seeds: tuple[int, ...], batch_size: int) -> None:
+        self.task, self.config, self._sharding, self._parts = task, config, layout.whole, layout.parts
         self.resident: dict[str, Any] = {}
         self.idle_seconds = 0.0
         self._requested: dict[str, Feed] = {}
         self.feed: Feed | None = None
         sampler: Any = task.sampler
         if self._is_streamed(task.train.arrays):
-            options: dict[str, Any] = {"sharding": sharding, "workers": config.execution.input_workers}
+            options: dict[str, Any] = {"sharding": self._sharding, "workers": config.execution.input_workers}
             steps = config.training.steps
             self.feed = training_feed(sampler, task.train.arrays, seeds, batch_size=batch_size, steps=steps, **options)
         else:
-            self.resident["train"] = jax.device_put(dict(task.train.arrays), sharding)
+            self.resident["train"] = put(dict(task.train.arrays), self._sharding)
 
     def _is_streamed(self, arrays: Arrays) -> bool:
         return streams(arrays, self.task.sampler, self.config.execution.stream_above_gib)
@@ -75,7 +76,7 @@ class Splits:
             return True
         if split not in self._requested:
             if not self._is_streamed(arrays):
-                self.resident[split] = jax.device_put(dict(arrays), self._sharding)
+                self.resident[split] = put(dict(arrays), self._sharding)
                 return True
             sampler: Any = self.task.sampler
             size = self.evaluation_batch(arrays)
@@ -85,7 +86,8 @@ class Splits:
 
     def evaluation_batch(self, arrays: Arrays) -> int:
         """Items in a batch of an evaluation."""
-        return min(self.config.training.evaluation_batch_size, self.task.sampler.evaluation_size(arrays))
+        items = min(self.config.training.evaluation_batch_size, self.task.sampler.evaluation_size(arrays))
+        return -(-items // self._parts) * self._parts
 
     def unopened_shape(self, shapes: Mapping[str, Any]) -> Arrays | None:
         """What :meth:`evaluation` will give of a split of such arrays; None where it will be streamed."""

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from models.layers import direct_attention
 from models.layers.derivatives import is_twice_differentiable
+from models.layers.partitioning import is_partitioned
 
 
 def attention(
@@ -164,7 +165,9 @@ def _fused_kernel_takes(queries: Array, keys: Array, values: Array) -> bool:
     """
     size = queries.shape[-1]
     fits = queries.dtype in (jnp.bfloat16, jnp.float16) and size == values.shape[-1] and size % 8 == 0 and size <= 128
-    if not fits or queries.dtype != keys.dtype or jax.default_backend() != "gpu" or is_twice_differentiable():
+    if not fits or queries.dtype != keys.dtype or jax.default_backend() != "gpu":
+        return False
+    if is_twice_differentiable() or is_partitioned():
         return False
     device = jax.local_devices()[0]
     # "8.0" is the first generation that has the kernel; AMD's names are no numbers.

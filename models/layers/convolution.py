@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from models.layers import direct, engines, native, patches, winograd
+from models.layers.partitioning import by_batch, is_partitioned
 from models.layers.patches import Geometry
 
 Padding = Literal["SAME", "VALID", "CAUSAL"] | tuple[tuple[int, int], ...]
@@ -30,7 +31,8 @@ def convolve(
     (``layers/direct.py``), and where few features do not fill the processor's vectors one product of
     the matrix of all patches with the kernel (``layers/patches.py``; Chellapilla et al. 2006, "High
     Performance Convolutional Neural Networks for Document Processing", section 4). Elsewhere it is
-    XLA's own. With a kernel of one element it is a plain product everywhere.
+    XLA's own, and on several devices together it is, too. With a kernel of one element it is a plain product
+    everywhere.
 
     Args:
         x: sequences [batch, length, channels] or images [batch, height, width, channels].
@@ -53,6 +55,8 @@ def convolve(
         x = jnp.pad(x, ((0, 0), *geometry.pads, (0, 0)))
         x = x[(slice(None), *(slice(None, None, stride) for stride in geometry.strides))]
         return jnp.matmul(x, kernel.reshape(kernel.shape[-2:]))
+    if is_partitioned():
+        return by_batch(_primitive(geometry, x, kernel))
     return _convolve(x, kernel, geometry)
 
 

@@ -9,6 +9,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from models.layers import direct, native
+from models.layers.partitioning import is_partitioned
 
 _LARGE = 2**18
 """Elements of a kernel from which on XLA's product is faster: its gradient no longer fits a second-level cache."""
@@ -46,6 +47,8 @@ def _matmul_backward(residuals: tuple[Any, Any], g: Any) -> tuple[Any, Any]:
 
 def _on_cpu(x: Any, g: Any) -> Any:
     features = g.shape[-1]
+    if is_partitioned():
+        return _plain(x, g)
     if features % 2 == 0 and native.fits(features // 2, x.dtype) and x.shape[-1] * features <= _LARGE:
         return direct.transposed_product(x, g)
     # Without the barrier XLA folds the transpose back into the product.

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from models.layers.dense import matmul
+from models.layers.partitioning import by_batch
 
 
 class Embedding(nn.Module):
@@ -26,7 +27,7 @@ class Embedding(nn.Module):
 
     def __call__(self, tokens: Int[Array, "*batch"]) -> Float[Array, "*batch features"]:
         """The vectors of these tokens."""
-        return jnp.take(self.embedding, tokens, axis=0)
+        return by_batch(jnp.take(self.embedding, tokens, axis=0))
 
     def project(
         self, tokens: Int[Array, "*batch"], kernel: Float[Array, "features outputs"]

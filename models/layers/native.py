@@ -20,6 +20,7 @@ import numpy as np
 
 from models.layers import engines
 from models.layers.derivatives import is_twice_differentiable
+from models.layers.partitioning import is_partitioned
 from models.layers.threads import PARTS, Threads
 
 LONG = 8e6
@@ -31,8 +32,9 @@ _TARGETS: dict[tuple, str] = {}
 
 
 def is_available() -> bool:
-    """Whether machine code can be made here, and would be run: on a CPU, and where its one derivative will do."""
-    return not is_twice_differentiable() and jax.default_backend() == "cpu" and engines.llvm() is not None
+    """Whether machine code can be made here, and would be run: on one CPU device, where its one derivative will do."""
+    plain = is_twice_differentiable() or is_partitioned()
+    return not plain and jax.default_backend() == "cpu" and engines.llvm() is not None
 
 
 def fits(features: int, dtype: Any) -> bool:

@@ -13,6 +13,7 @@ from models.layers.activations import GATED, activation
 from models.layers.attention import attention
 from models.layers.dense import Dense
 from models.layers.dropout import Dropout
+from models.layers.partitioning import by_batch, by_head
 from models.layers.recording import COLLECTION, record
 from models.layers.transformer_config import StackConfig, kernel_init, norm, sizes
 
@@ -81,6 +82,7 @@ class Block(nn.Module):
         def normed(x: Array, name: str, wanted: bool) -> Array:
             return norm(self.config, name)(x) if wanted else x
 
+        x = by_batch(x)
         mixed, cache = self._attend(normed(x, "norm_1", pre), context, cache)
         x = normed(x + self._drop(mixed, context, "dropout_attention"), "norm_1", not pre)
         if memory is not None:
@@ -90,7 +92,7 @@ class Block(nn.Module):
             hidden = self._perceptron(normed(x, "norm_2", pre))
             x = normed(x + self._drop(hidden, context, "dropout_feedforward"), "norm_2", not pre)
         record(self, "residual", lambda: x)
-        return x, cache
+        return by_batch(x), cache
 
     def _drop(self, x: Array, context: Context, name: str) -> Array:
         return Dropout(name=name)(x, context.rate, train=self.dropping)
@@ -113,6 +115,7 @@ class Block(nn.Module):
         queries = queries.reshape(*x.shape[:2], config.heads, size.key)
         keys = keys.reshape(*x.shape[:2], size.kv_heads, size.key)
         values = values.reshape(*x.shape[:2], size.kv_heads, size.value)
+        queries, keys, values = by_head(queries), by_head(keys), by_head(values)
         if config.qk_norm:
             queries, keys = norm(config, "norm_queries")(queries), norm(config, "norm_keys")(keys)
         if config.positions == "rotary":
@@ -137,7 +140,7 @@ class Block(nn.Module):
         """Attention of the sequence to its source (Vaswani et al. 2017, section 3.2.3)."""
         config, size = self.config, sizes(self.config)
         queries = self._dense(config.heads * size.key, "cross_queries")(x)
-        queries = queries.reshape(*x.shape[:2], config.heads, size.key)
+        queries = by_head(queries.reshape(*x.shape[:2], config.heads, size.key))
         keys = memory.keys
         if config.qk_norm:
             queries, keys = norm(config, "norm_cross_queries")(queries), norm(config, "norm_cross_keys")(keys)

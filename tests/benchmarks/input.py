@@ -87,7 +87,7 @@ def waiting(arguments: argparse.Namespace, folder: Path) -> None:
         run = sum(spent.values()) - spent["compile"]
         print(
             f"  {trial.arm:<12} {trials[0].config.training.steps:6} steps of {len(trials)} trials on "
-            f"{population.mesh.size} device(s): {run:6.1f} s, of which input {spent['input']:6.3f} s = "
+            f"{population.layout.mesh.size} device(s): {run:6.1f} s, of which input {spent['input']:6.3f} s = "
             f"{spent['input'] / run:.2%}",
             flush=True,
         )

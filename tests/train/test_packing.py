@@ -86,9 +86,9 @@ def test_nothing_changes_where_nothing_is_gained(make_trials, images):
 
 
 def test_memory_is_that_of_the_states_and_the_greediest_program():
-    states = {"x": jax.ShapeDtypeStruct((1000,), np.float32)}
+    states = jax.ShapeDtypeStruct((1000,), np.float32)
     square = jax.ShapeDtypeStruct((300, 300), np.float32)
-    donates = jax.jit(lambda x: x + 1, donate_argnums=0).lower(states["x"]).compile()
+    donates = jax.jit(lambda x: x + 1, donate_argnums=0).lower(states).compile()
     returns = jax.jit(lambda y: y + 1).lower(square).compile()
     holds = jax.jit(lambda y: jnp.sin(jnp.sin(y @ y) @ y)[0]).lower(square).compile()
     slack = 2**15  # code, and what the backend adds
@@ -98,9 +98,9 @@ def test_memory_is_that_of_the_states_and_the_greediest_program():
         ({"b": returns}, 360_000),
         ({"a": donates, "c": holds}, 360_000),
     ):
-        needed = needed_bytes(states, programs, 1)
+        needed = needed_bytes(4000, programs)
         assert 4000 + bytes_each <= needed < 4000 + 3 * bytes_each + slack
-    assert needed_bytes(states, {}, 2) == 2000
+    assert needed_bytes(2000, {}) == 2000
 
 
 def test_free_memory():

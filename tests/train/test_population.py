@@ -43,7 +43,7 @@ def populate(trials, task):
     That it may is part of what is tested: a program takes all that distinguishes trials as arguments.
     """
     population = Population(trials, TRACED, task)
-    key = (program_key(population.config), population.mesh.size, len(population.lanes.seed))
+    key = (program_key(population.config), population.layout.mesh.size, len(population.lanes.seed))
     population._programs = PROGRAMS.setdefault(key, {})
     return population
 
@@ -84,7 +84,7 @@ def test_a_lane_is_a_solo_run(strategy, spread, make_trials, images, solo):
     """Three lanes, on two devices where they are spread: one is padding."""
     trials = make_trials(*ARMS, execution__strategy=strategy, execution__spread=spread)
     population = populate(trials, images)
-    assert population.mesh.size == (2 if spread else 1)
+    assert population.layout.mesh.size == (2 if spread else 1)
     assert population.execution == f"{strategy} x {'2 devices' if spread else '1 device'}"
     states = train(population, 12)
     assert len(states.diverged_step) == (4 if spread else 3)

@@ -88,7 +88,7 @@ def populate(trials, task, traced):
     """Programs are compiled once for all tests of this file."""
     population = Population(trials, traced, task)
     population._programs = PROGRAMS.setdefault(
-        (digest(trials[0].config), len(population.lanes.seed), population.mesh.size), {}
+        (digest(trials[0].config), len(population.lanes.seed), population.layout.mesh.size), {}
     )
     return population
 

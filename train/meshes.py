@@ -1,0 +1,232 @@
+"""Meshes: how a population lies over devices.
+
+By default its lanes are dealt out to the devices of this process. A mesh, ``data:4,fsdp:2``, lets the devices compute
+each trial together, by axis:
+
+* ``lanes``: each part of the mesh runs trials of its own;
+* ``data``: each computes its part of every batch, and gradients are summed (synchronous data parallelism);
+* ``fsdp``: the same, and it keeps its part alone of the parameters and of the optimizer's state, which are gathered
+  where they are used (Rajbhandari et al. 2020, "ZeRO", stage 3);
+* ``tensor``: each keeps and computes its part of the layers of a Transformer (Shoeybi et al. 2019, "Megatron-LM").
+
+The program is that of one device; XLA's partitioner cuts it. Which examples a step takes, and what is drawn at
+random, depend on nothing of the mesh, so results differ by the rounding of sums alone.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from models.base import BadInput, unknown
+from models.layers import partitioning
+from models.partitioning import storage_axes, tensor_axis
+from train.parameters import path_name
+from train.step import State
+
+LANES = "lanes"
+AXES = (LANES, "data", "fsdp", "tensor")
+BATCH = ("data", "fsdp")
+"""The axes over which the examples of a batch lie."""
+
+SMALL = 2048
+"""A parameter of fewer elements is kept whole on every device: to gather it would cost more than it saves."""
+
+
+def parse(text: str) -> dict[str, int]:
+    """The size of each axis of a mesh; of one that is not named, 1. Nothing at all of an empty text.
+
+    Raises:
+        BadInput: an axis is unknown or named twice, or a size is no positive number.
+    """
+    found: dict[str, int] = {}
+    for part in text.split(",") if text else ():
+        name, _, size = part.strip().partition(":")
+        if name not in AXES:
+            raise unknown("axis of a mesh", name, AXES)
+        if name in found:
+            raise BadInput(f"mesh={text!r} names {name} twice")
+        if not size.isdigit() or int(size) < 1:
+            raise BadInput(f"mesh={text!r} must give the size of each axis, as in data:4,fsdp:2")
+        found[name] = int(size)
+    return {axis: found.get(axis, 1) for axis in AXES} if text else {}
+
+
+def size(text: str) -> int:
+    """How many devices a mesh takes."""
+    return math.prod(parse(text).values())
+
+
+def put(tree: Any, shardings: Any) -> Any:
+    """Arrays of the host on the devices; where these are those of several processes, all have the same arrays.
+
+    Args:
+        tree: of arrays.
+        shardings: one for all, or a tree of them.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, shardings)
+    if not isinstance(shardings, jax.sharding.Sharding):
+        return jax.tree.map(put, tree, shardings)
+
+    def place(leaf: Any) -> Any:
+        leaf = np.asarray(leaf)
+        return jax.make_array_from_callback(leaf.shape, shardings, lambda index: leaf[index])
+
+    return jax.tree.map(place, tree)
+
+
+class Layout:
+    """Where the arrays of a population lie.
+
+    Args:
+        text: the mesh, as the command line has it; empty to deal out lanes.
+        lanes: trials of the population.
+        spread: whether lanes are dealt out to all devices of this process; of a mesh it says nothing.
+
+    Attributes:
+        mesh: of the devices.
+        lanes: parts into which the lanes are cut.
+        parts: parts into which a batch is cut.
+        by_lane: the sharding of arrays whose first axis is that of the lanes.
+        whole: the sharding of arrays that every device has whole.
+
+    Raises:
+        BadInput: the mesh takes another number of devices than there are.
+    """
+
+    def __init__(self, text: str, lanes: int, *, spread: bool) -> None:
+        self.text, self.sizes = text, parse(text)
+        if self.sizes:
+            present = jax.devices()
+            count = math.prod(self.sizes.values())
+            if count > len(present) or (jax.process_count() > 1 and count != len(present)):
+                raise BadInput(f"mesh={text!r} takes {count} devices; there are {len(present)}")
+            chosen = np.array(present[:count]).reshape(tuple(self.sizes.values()))
+            self.mesh = Mesh(chosen, AXES)
+        else:
+            present = jax.local_devices()
+            self.mesh = Mesh(np.array(present[: min(len(present), lanes) if spread else 1]), (LANES,))
+        self.lanes: int = self.mesh.shape[LANES]
+        self.parts = math.prod(self.sizes.get(axis, 1) for axis in BATCH)
+        self.by_lane = NamedSharding(self.mesh, PartitionSpec(LANES))
+        self.whole = NamedSharding(self.mesh, PartitionSpec())
+
+    def __str__(self) -> str:
+        """In words: ``2 devices``, or the mesh."""
+        if self.sizes:
+            return f"mesh {self.text}"
+        return f"{self.mesh.size} device{'s' if self.mesh.size > 1 else ''}"
+
+    @property
+    def is_partitioned(self) -> bool:
+        """Whether devices compute a trial together."""
+        return bool(self.sizes)
+
+    def check(self, states: State, batch_size: int) -> None:
+        """Refuse what the mesh does not divide.
+
+        Args:
+            states: of all lanes, or their shapes.
+            batch_size: items of a step.
+
+        Raises:
+            BadInput: there is something.
+        """
+        if batch_size % self.parts:
+            raise BadInput(
+                f"mesh={self.text!r} cuts a batch into {self.parts} parts, which do not divide batch_size={batch_size}"
+            )
+        cut = {axis for each in jax.tree.leaves(self.states(states)) for axis in each.spec}
+        for axis, what in (("fsdp", "parameters of some size"), ("tensor", "a Transformer")):
+            if self.sizes.get(axis, 1) > 1 and axis not in cut:
+                raise BadInput(
+                    f"mesh={self.text!r}: {axis}:{self.sizes[axis]} divides no axis of a parameter; it is for {what}"
+                )
+
+    def states(self, states: State) -> Any:
+        """The sharding of each array of the states of all lanes.
+
+        What an optimizer keeps for a parameter, in its shape, lies as the parameter does.
+        """
+        if not self.sizes:
+            return jax.tree.map(lambda _: self.by_lane, states)
+        parameters = {
+            path_name(path): leaf.shape[1:] for path, leaf in jax.tree_util.tree_leaves_with_path(states.params)
+        }
+
+        def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+            name = _suffix(path_name(path), parameters)
+            if name is None or parameters[name] != leaf.shape[1:]:
+                return self.by_lane
+            return NamedSharding(self.mesh, PartitionSpec(LANES, *self._cuts(name, parameters[name])))
+
+        return jax.tree_util.tree_map_with_path(place, states)
+
+    def _cuts(self, path: str, shape: tuple[int, ...]) -> list[str | None]:
+        """The axis of the mesh that cuts each axis of a parameter."""
+        cuts: list[str | None] = [None] * len(shape)
+        axis = tensor_axis(path, shape)
+        if axis is not None and self.sizes["tensor"] > 1 and shape[axis] % self.sizes["tensor"] == 0:
+            cuts[axis] = "tensor"
+        if self.sizes["fsdp"] > 1 and math.prod(shape) >= SMALL:
+            free = (
+                each
+                for each in storage_axes(path, shape)
+                if cuts[each] is None and not shape[each] % self.sizes["fsdp"]
+            )
+            if (axis := next(free, None)) is not None:
+                cuts[axis] = "fsdp"
+        return cuts
+
+    def over_lanes(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function ``(lanes, lanes, shared)`` of each device's own lanes, as one of all of them."""
+        specs = (PartitionSpec(LANES), PartitionSpec(LANES), PartitionSpec())
+
+        def own(*arguments: Any) -> Any:
+            with self._traced():
+                return function(*arguments)
+
+        return jax.shard_map(
+            own, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(LANES), axis_names={LANES}, check_vma=False
+        )
+
+    def _traced(self) -> contextlib.AbstractContextManager[None]:
+        """What the layers are told while a trial's program is traced."""
+        if not self.sizes:
+            return contextlib.nullcontext()
+        batch = tuple(axis for axis in BATCH if self.sizes[axis] > 1)
+        tensor = "tensor" if self.sizes["tensor"] > 1 else None
+        return partitioning.partitioned(partitioning.Axes(batch, self.parts, tensor, self.sizes["tensor"]))
+
+    def pinned(self, result: Any) -> Any:
+        """What a program returns, with its place said: of states that of :meth:`states`; all else is whole everywhere."""
+        if not self.sizes:
+            return result
+        if isinstance(result, State):
+            return jax.tree.map(jax.lax.with_sharding_constraint, result, self.states(result))
+        if type(result) is tuple:
+            return tuple(self.pinned(each) for each in result)
+        return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, self.whole), result)
+
+
+def bytes_per_device(tree: Any, shardings: Any) -> int:
+    """Memory of arrays, or of what they look like, on the device that has most of them."""
+
+    def own(leaf: Any, sharding: Any) -> int:
+        return math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+    return sum(jax.tree.leaves(jax.tree.map(own, tree, shardings)))
+
+
+def _suffix(name: str, known: Mapping[str, Any]) -> str | None:
+    """The longest end of a path that is known."""
+    while name not in known:
+        _, slash, name = name.partition("/")
+        if not slash:
+            return None
+    return name
