@@ -22,8 +22,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN, PreservationPolicy
 
+from train import processes
+from train.checksums import checksums
 from train.parameters import path_name
 
 logger = logging.getLogger("paribus")
@@ -40,19 +43,40 @@ class Restored(NamedTuple):
     facts: dict[str, Any]
 
 
-def _named(states: Any, lanes: int) -> dict[str, np.ndarray]:
-    """The arrays of a tree by path, on the host, of the first lanes alone: those behind them fill up the devices."""
-    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(states))
-    return {path_name(path): np.asarray(leaf)[:lanes] for path, leaf in leaves}
+def _named(states: Any, lanes: int) -> dict[str, Any]:
+    """The arrays of a tree by path, of the first lanes alone: those behind them fill up the devices.
+
+    They are on the host, but for those that lie on devices of several processes, each of which has a part.
+    """
+    if processes.count() == 1:
+        leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(states))
+        return {path_name(path): np.asarray(leaf)[:lanes] for path, leaf in leaves}
+    named = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(states)}
+    return _rows(named, slice(lanes))
 
 
-def digest(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> str:
-    """SHA-256 over names, types, shapes and contents of named arrays, and over what is said of them."""
+def _rows(arrays: Mapping[str, Any], rows: Any) -> dict[str, Any]:
+    """Some rows of arrays on devices of several processes; each device has its part of all of these."""
+    places = {name: _all_lanes(array.sharding) for name, array in arrays.items()}
+    return jax.jit(lambda arrays: {name: array[rows] for name, array in arrays.items()}, out_shardings=places)(
+        dict(arrays)
+    )
+
+
+def _all_lanes(sharding: Any) -> NamedSharding:
+    """The same sharding, but with all lanes on each device."""
+    return NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec[1:]))
+
+
+def digest(arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """SHA-256 over names, types, shapes and checksums of named arrays, and over what is said of them.
+
+    The checksums are found where the arrays lie, and do not depend on how they are cut over devices.
+    """
     result = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    found = checksums(arrays)
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        result.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        result.update(array.data if array.size else b"")
+        result.update(f"{name} {arrays[name].dtype} {arrays[name].shape} {found[name]}\n".encode())
     return result.hexdigest()
 
 
@@ -103,6 +127,19 @@ def _check_room(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """
     if shutil.disk_usage(folder).free < sum(array.nbytes for array in arrays.values()) + MARGIN:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
+def _described(arrays: Mapping[str, Any]) -> dict[str, str]:
+    """Type and shape of one lane of each array, in words."""
+    return {name: f"{array.dtype} {list(array.shape[1:])}" for name, array in arrays.items()}
+
+
+def _wanted(like: Any, lanes: int) -> Any:
+    """What an array of so many lanes is restored as: one of NumPy, or each process's part of one."""
+    shape = (lanes, *like.shape[1:])
+    if processes.count() == 1:
+        return np.broadcast_to(np.zeros((), like.dtype), shape)
+    return jax.ShapeDtypeStruct(shape, like.dtype, sharding=_all_lanes(like.sharding))
 
 
 class _Best(PreservationPolicy):
@@ -157,7 +194,7 @@ class Checkpoints:
             self._sweep()  # an older process may have died while it wrote
         arrays = _named(states, len(self.lanes))
         self._scores[step] = {lane: float(score) for lane, score in (scores or {}).items() if math.isfinite(score)}
-        document = {**facts, "lanes": list(self.lanes), "scores": self._scores[step]}
+        document = {**facts, "lanes": list(self.lanes), "scores": self._scores[step], "arrays": _described(arrays)}
         document = json.loads(json.dumps(document)) | {"sha256": digest(arrays, document)}
         args = ocp.args.Composite(states=ocp.args.StandardSave(arrays), facts=ocp.args.JsonSave(document))
         try:
@@ -175,9 +212,10 @@ class Checkpoints:
         """Remove what a save that was broken off has left."""
         self._manager.reload()
         whole = {str(step) for step in self.steps()}
-        for path in self.folder.iterdir():
+        for path in self.folder.iterdir() if processes.is_first() else ():
             if path.name not in whole and path.name.split(".")[0].isdigit():
                 shutil.rmtree(path, ignore_errors=True)
+        processes.barrier("swept")
         self._is_swept = True
 
     def steps(self) -> list[int]:
@@ -244,8 +282,10 @@ class Checkpoints:
     def _set_aside(self, step: int) -> Path:
         """Move a checkpoint out of Orbax's sight, beside the folder, over one that lies there already."""
         aside = self.folder.with_name(f"{self.folder.name}.damaged-{step}")
-        shutil.rmtree(aside, ignore_errors=True)
-        (self.folder / str(step)).rename(aside)
+        if processes.is_first():
+            shutil.rmtree(aside, ignore_errors=True)
+            (self.folder / str(step)).rename(aside)
+        processes.barrier("set aside")
         self._manager.reload()
         self._scores.pop(step, None)
         return aside
@@ -257,19 +297,22 @@ class Checkpoints:
             Exception: it is damaged, or of another model; whatever Orbax raises.
         """
         leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+        own = {path_name(path): leaf for path, leaf in leaves}
         with _without_late_reports():
-            content = self._manager.restore(
-                step, args=ocp.args.Composite(states=ocp.args.StandardRestore(), facts=ocp.args.JsonRestore())
-            )
-        facts = dict(content["facts"])
-        rows = [facts["lanes"].index(lane) for lane in lanes or self.lanes or facts["lanes"]]
-        arrays = {name: np.asarray(array) for name, array in content["states"].items()}
-        found = {name: (array.shape[1:], array.dtype) for name, array in arrays.items()}
-        if found != {path_name(path): (leaf.shape[1:], leaf.dtype) for path, leaf in leaves}:
-            raise ValueError("its arrays are not those of this model and optimizer")
+            facts = dict(self._restored(step, facts=ocp.args.JsonRestore())["facts"])
+            if facts.get("arrays") != _described(own):
+                raise ValueError("its arrays are not those of this model and optimizer")
+            wanted = {name: _wanted(leaf, len(facts["lanes"])) for name, leaf in own.items()}
+            arrays = self._restored(step, states=ocp.args.StandardRestore(wanted))["states"]
         if facts.pop("sha256", None) != digest(arrays, facts):
             raise ValueError("its contents do not match their digest")
-        return Restored(step, structure.unflatten([arrays[path_name(path)][rows] for path, _ in leaves]), facts)
+        del facts["arrays"]
+        rows = np.asarray([facts["lanes"].index(lane) for lane in lanes or self.lanes or facts["lanes"]], np.int32)
+        taken = {name: array[rows] for name, array in arrays.items()} if processes.count() == 1 else _rows(arrays, rows)
+        return Restored(step, structure.unflatten([taken[name] for name in own]), facts)
+
+    def _restored(self, step: int, **args: Any) -> Any:
+        return self._manager.restore(step, args=ocp.args.Composite(**args))
 
     def close(self) -> None:
         """Release what Orbax holds."""

@@ -12,7 +12,6 @@ reader of the test split; it decodes, too, where the task wants it), one row a t
 kept busy all the while: the next work is dispatched before the host waits for the last.
 """
 
-import collections
 import contextlib
 import math
 import time
@@ -23,12 +22,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from train import conclusion, profiling, resumption
+from train import conclusion, processes, profiling, resumption
 from train.choosing import Choosing
 from train.config import values
 from train.cost import cost
 from train.directions import is_reached
 from train.folder import Files
+from train.in_flight import InFlight
+from train.meshes import fetch
 from train.population import Population
 from train.rows import head, origin
 from train.signals import Interrupted
@@ -109,8 +110,7 @@ class _Run:
         self.trained_seconds = 0.0
         self.training = population.config.training
         self.chunk = 4
-        self.in_flight: collections.deque[tuple[str, float, int, Any, Callable[[Any], None]]] = collections.deque()
-        self.ready = time.perf_counter()
+        self.in_flight = InFlight(self._account)
         self.saved, self.save_seconds = time.perf_counter(), 0.0
         self.scores: dict[str, float] = {}
         self.compared: dict[str, float] = {}
@@ -132,7 +132,7 @@ class _Run:
             self.trained_seconds = restored.facts["train_seconds"]
             self.watch.progress(self.step * len(self.population.trials))
         self.stopped = self.population.stopped_steps(self.states)
-        self.diverged = np.asarray(jax.device_get(self.states.diverged_step))
+        self.diverged = np.asarray(fetch(self.states.diverged_step))
         mine = {trial.id for trial in self.population.trials}
         self.files.curves.keep(lambda row: row["trial"] not in mine or int(row["step"]) <= self.step)
         if self.choosing is not None and self.choosing.prune is not None:
@@ -172,6 +172,7 @@ class _Run:
             every = self.training.evaluate_every
             boundary = min((self.step // every + 1) * every, self.training.steps)
             self._await_input()
+            self.chunk, _ = processes.agreed(self.chunk, False)
             stop = min(self.step + self.chunk, boundary, self.population.splits.reach(self.step))
             if self.watch.profiles is not None and self.step <= begun + 1:
                 self._advance_profiled(begun, stop, self.watch.profiles / self.population.id)
@@ -179,11 +180,11 @@ class _Run:
                 self._advance(stop)
             if self.step == boundary:
                 self._evaluate()
-            self._wait(leave=1)
+            self.in_flight.wait(leave=1)
             self._save_if_due()
             if stop == boundary:
                 self._compact()
-        self._wait(leave=0)
+        self.in_flight.wait(leave=0)
         self._save()
 
     def _compact(self) -> None:
@@ -201,13 +202,13 @@ class _Run:
             self.watch.progress((last - self.step) * len(self.population.trials))
             self.step = last
         elif 10 * (last - self.step) >= last and self.population.compact(finished):
-            self.ready = time.perf_counter()
+            self.in_flight.ready = time.perf_counter()
 
     def _advance(self, stop: int) -> None:
         """Dispatch the steps up to ``stop``."""
         dispatched = time.perf_counter()
         self.states, pulse = self.population.advance(self.states, self.step, stop)
-        self._submit("step", dispatched, stop - self.step, pulse, lambda _: None)
+        self.in_flight.submit("step", dispatched, stop - self.step, pulse, lambda _: None)
         self.step, self.scores = stop, {}
 
     def _advance_profiled(self, begun: int, stop: int, folder: Path) -> None:
@@ -216,25 +217,26 @@ class _Run:
         stop = min(stop, self.step + (profiling.STEPS if is_warm else 1))
         with profiling.trace(folder) if is_warm else contextlib.nullcontext():
             self._advance(stop)
-            self._wait(leave=0)
+            self.in_flight.wait(leave=0)
 
     def _await_input(self) -> None:
         """Wait for the data of the next step; what the devices were given before is not counted as waiting."""
         if self.population.splits.has_input(self.step):
             return
-        self._wait(leave=0)
+        self.in_flight.wait(leave=0)
         start = time.perf_counter()
         self.population.splits.training(self.step)
-        self.ready = time.perf_counter()
-        self.seconds["input"] += self.ready - start
+        self.in_flight.ready = time.perf_counter()
+        self.seconds["input"] += self.in_flight.ready - start
 
     def _save_if_due(self) -> None:
-        interrupted = self.watch.interrupted()
         patience = self.population.config.execution.checkpoint_seconds
         if patience:
             patience = max(patience, self.save_seconds / CHECKPOINT_SHARE)
-        if interrupted or self._is_best() or time.perf_counter() - self.saved >= patience:
-            self._wait(leave=0)
+        late = time.perf_counter() - self.saved >= patience
+        due, interrupted = processes.agreed(late, self.watch.interrupted())
+        if interrupted or self._is_best() or due:
+            self.in_flight.wait(leave=0)
             self._save()
         if interrupted:
             raise Interrupted
@@ -243,44 +245,30 @@ class _Run:
         """Whether some trial is now at its best, where such checkpoints are to be kept."""
         if not self.checkpoints.best or self.step % self.training.evaluate_every:
             return False
-        self._wait(leave=0)  # for what the evaluation finds
+        self.in_flight.wait(leave=0)  # for what the evaluation finds
         return self.checkpoints.would_keep(self.step, self.scores)
 
     def _save(self) -> None:
         start = time.perf_counter()
         facts = {"train_seconds": self.trained_seconds, **resumption.facts(self.population)}
         self.checkpoints.save(self.step, self.states, facts, self.scores)
-        self.saved = self.ready = time.perf_counter()
+        self.saved = self.in_flight.ready = time.perf_counter()
         self.save_seconds = self.saved - start
         self.seconds["checkpoint"] += self.save_seconds
 
-    def _submit(self, kind: str, dispatched: float, steps: int, marker: Any, then: Callable[[Any], None]) -> None:
-        """Note work that the device was given at time ``dispatched``, and what to do once it is done."""
-        self.in_flight.append((kind, dispatched, steps, marker, then))
-        # A CPU may have done it before the dispatch returned; its time must not count as the next one's.
-        while self.in_flight and all(leaf.is_ready() for leaf in jax.tree.leaves(self.in_flight[0][3])):
-            self._wait(leave=len(self.in_flight) - 1)
-
-    def _wait(self, *, leave: int) -> None:
-        """Wait for dispatched work, oldest first, until only ``leave`` pieces are in flight."""
-        while len(self.in_flight) > leave:
-            kind, dispatched, steps, marker, then = self.in_flight.popleft()
-            jax.block_until_ready(marker)
-            now = time.perf_counter()
-            spent = now - max(self.ready, dispatched)
-            self.ready = now
-            self.seconds[kind] += spent
-            if kind == "step":
-                self.trained_seconds += spent * self.population.layout.lanes / len(self.population.trials)
-                self.chunk = max(1, min(math.ceil(CHUNK_SECONDS * steps / max(spent, 1e-6)), 4 * self.chunk))
-                self.watch.progress(steps * len(self.population.trials))
-            then(marker)
+    def _account(self, kind: str, spent: float, steps: int) -> None:
+        """The devices have spent so many seconds on work of a kind; of training on so many steps."""
+        self.seconds[kind] += spent
+        if kind == "step":
+            self.trained_seconds += spent * self.population.layout.lanes / len(self.population.trials)
+            self.chunk = max(1, min(math.ceil(CHUNK_SECONDS * steps / max(spent, 1e-6)), 4 * self.chunk))
+            self.watch.progress(steps * len(self.population.trials))
 
     def _evaluate(self) -> None:
         """Dispatch an evaluation on the validation split; its rows are written once it is done."""
         arrays = self.population.task.validation.arrays
         if not self.population.splits.request("validation", arrays):
-            self._wait(leave=0)
+            self.in_flight.wait(leave=0)
         dispatched, step, idle = time.perf_counter(), self.step, self.population.splits.idle_seconds
         result = self.population.evaluate(self.states, "validation", arrays, finished=False)
         self.evaluated = step, result
@@ -289,18 +277,18 @@ class _Run:
         self.seconds["input"] += idle
         self.seconds["evaluate"] -= idle
         if self.population.config.diagnostics.is_on:
-            self._submit("evaluate", dispatched, 0, result, lambda _: None)
+            self.in_flight.submit("evaluate", dispatched, 0, result, lambda _: None)
             self._await_input()
             dispatched, found = time.perf_counter(), self.population.diagnose(self.states, step)
             self.diagnosed = step, found
-            self._submit("diagnose", dispatched, 0, found, lambda found: self._record(step, result, found))
+            self.in_flight.submit("diagnose", dispatched, 0, found, lambda found: self._record(step, result, found))
         else:
-            self._submit("evaluate", dispatched, 0, result, lambda evaluation: self._record(step, evaluation, {}))
+            self.in_flight.submit("evaluate", dispatched, 0, result, lambda result: self._record(step, result, {}))
         if self.population.stops_early:
-            self._wait(leave=0)
+            self.in_flight.wait(leave=0)
             self._heed(step, result)
         if self.choosing is not None and self.choosing.prune is not None:
-            self._wait(leave=0)
+            self.in_flight.wait(leave=0)
             self._prune(step, self.compared)
 
     def _heed(self, step: int, evaluation: Any) -> None:

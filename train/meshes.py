@@ -80,6 +80,15 @@ def put(tree: Any, shardings: Any) -> Any:
     return jax.tree.map(place, tree)
 
 
+def fetch(tree: Any) -> Any:
+    """Arrays on the host, whole, in every process."""
+    if jax.process_count() == 1 or all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
+        return jax.device_get(tree)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
 class Layout:
     """Where the arrays of a population lie.
 
@@ -167,6 +176,30 @@ class Layout:
 
         return jax.tree_util.tree_map_with_path(place, states)
 
+    def bytes_per_device(self, states: State) -> int:
+        """Memory of the states of all lanes, or of what they look like, on each device."""
+
+        def own(leaf: Any, sharding: NamedSharding) -> int:
+            return math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+
+        return sum(jax.tree.leaves(jax.tree.map(own, states, self.states(states))))
+
+    def placed(self, states: State, rows: np.ndarray) -> State:
+        """States on the devices.
+
+        Args:
+            states: of trials, in memory of the host or on these devices.
+            rows: which of them each lane takes.
+        """
+
+        def take(states: State) -> State:
+            return jax.tree.map(lambda leaf: leaf[rows], states)
+
+        if isinstance(states.diverged_step, jax.Array):
+            return jax.jit(lambda states: self.pinned(take(states)))(states)
+        taken = take(states)
+        return put(taken, self.states(taken))
+
     def _cuts(self, path: str, shape: tuple[int, ...]) -> list[str | None]:
         """The axis of the mesh that cuts each axis of a parameter."""
         cuts: list[str | None] = [None] * len(shape)
@@ -204,7 +237,7 @@ class Layout:
         return partitioning.partitioned(partitioning.Axes(batch, self.parts, tensor, self.sizes["tensor"]))
 
     def pinned(self, result: Any) -> Any:
-        """What a program returns, with its place said: of states that of :meth:`states`; all else is whole everywhere."""
+        """What a program returns, with its place said: that of :meth:`states`; all but states is whole everywhere."""
         if not self.sizes:
             return result
         if isinstance(result, State):
@@ -212,15 +245,6 @@ class Layout:
         if type(result) is tuple:
             return tuple(self.pinned(each) for each in result)
         return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, self.whole), result)
-
-
-def bytes_per_device(tree: Any, shardings: Any) -> int:
-    """Memory of arrays, or of what they look like, on the device that has most of them."""
-
-    def own(leaf: Any, sharding: Any) -> int:
-        return math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-
-    return sum(jax.tree.leaves(jax.tree.map(own, tree, shardings)))
 
 
 def _suffix(name: str, known: Mapping[str, Any]) -> str | None:

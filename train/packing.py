@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import psutil
 
 from train.config import Config, Trial, program_key, traced_paths
@@ -129,6 +128,23 @@ def needed_bytes(of_states: int, programs: Mapping[str, Any]) -> int:
         return kept + found.temp_size_in_bytes + found.generated_code_size_in_bytes
 
     return of_states + max((need(program) for program in programs.values()), default=0)
+
+
+def check_memory(of_states: int, programs: Mapping[str, Any], devices: Sequence[Any], trials: int) -> None:
+    """Whether so many trials fit; a single one is let try.
+
+    Args:
+        of_states: what the states take on each device.
+        programs: compiled.
+        devices: of this process.
+        trials: in the population.
+
+    Raises:
+        DoesNotFit: they do not.
+    """
+    needed, free = needed_bytes(of_states, programs), available_bytes(devices[0], len(devices))
+    if free is not None and needed > SHARE * free and trials > 1:
+        raise DoesNotFit(f"{trials} trials need {needed / 2**30:.2f} GiB on each device; {free / 2**30:.2f} are free")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -29,7 +29,7 @@ from train.data.task import Arrays, Task
 from train.early_stopping import stops_early
 from train.feed import Chunk
 from train.lane import Evaluation, LaneFunctions, orders, stack
-from train.meshes import Layout, bytes_per_device, put
+from train.meshes import Layout, fetch, put
 from train.splits import Splits
 from train.step import State, make_step
 
@@ -143,10 +143,8 @@ class Population:
         Returns:
             whether anything changed.
         """
-        if self.layout.is_partitioned:  # a lane that has finished costs all devices nothing, or all the same
-            return False
         done = [*finished, *[True] * (len(self.lanes.seed) - len(finished))]
-        if all(done):
+        if all(done) or self.layout.is_partitioned:
             return False
         before = list(range(len(done))) if self._slots is None else np.asarray(self._slots).tolist()
         after = packing.slots(done, self.layout.lanes, self.strategy)
@@ -229,7 +227,7 @@ class Population:
         """The step at which each trial stopped early; -1 for one that has not."""
         if not states.stopping:
             return np.full(len(self.trials), -1)
-        return np.asarray(jax.device_get(states.stopping.stopped_step))[: len(self.trials)]
+        return np.asarray(fetch(states.stopping.stopped_step))[: len(self.trials)]
 
     def _evaluate(
         self,
@@ -315,17 +313,8 @@ class Population:
         Raises:
             DoesNotFit: they do not.
         """
-        needed = packing.needed_bytes(self.states_bytes(), self._programs)
-        free = packing.available_bytes(self.layout.mesh.local_devices[0], len(self.layout.mesh.local_devices))
-        if free is not None and needed > packing.SHARE * free and len(self.trials) > 1:
-            raise packing.DoesNotFit(
-                f"{len(self.trials)} trials need {needed / 2**30:.2f} GiB on each device; {free / 2**30:.2f} are free"
-            )
-
-    def states_bytes(self) -> int:
-        """Memory of the states on each device."""
-        states = self._states_shape()
-        return bytes_per_device(states, self.layout.states(states))
+        states = self.layout.bytes_per_device(self._states_shape())
+        packing.check_memory(states, self._programs, self.layout.mesh.local_devices, len(self.trials))
 
     def _early_stopping(self, states: State) -> list[Callable[[], Any]]:
         """What compiles the programs of early stopping, where it is on."""
@@ -346,10 +335,9 @@ class Population:
             self._evaluate(states, "test", shapes, Evaluation(sums, sums, None, None), source, 0, 0, True)
 
     def place(self, states: State) -> State:
-        """States of the trials from host memory, laid out over the devices; padding takes those of the first."""
+        """States of the trials laid out over the devices; padding takes those of the first."""
         rows = np.where(np.arange(len(self.lanes.seed)) < len(self.trials), np.arange(len(self.lanes.seed)), 0)
-        states = jax.tree.map(lambda leaf: leaf[rows], states)
-        return put(states, self.layout.states(states))
+        return self.layout.placed(states, rows)
 
     def _program(
         self,

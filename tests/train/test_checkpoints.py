@@ -49,7 +49,7 @@ def checkpoints(tmp_path):
 
 def files(folder: Path, step: int) -> list[Path]:
     """The files of a checkpoint that hold arrays, largest first."""
-    found = [path for path in (folder / str(step) / "states").rglob("*") if path.is_file()]
+    found = [path for path in (folder / str(step) / "states").rglob("d/*") if path.is_file()]
     return sorted(found, key=lambda path: -path.stat().st_size)
 
 
