@@ -10,10 +10,9 @@
 
 Any field of the baseline is changed by --config.PATH=VALUE, e.g. --config.model.width=512; the
 paths are shown by --dry_run. Exit status: 0 done, whatever the verdict; 2 bad input; 3 a trial
-crashed, the rest is recorded; 130 interrupted, and the same command goes on.
+crashed, the rest is recorded; 130 interrupted, and the same command goes on; 85 the same of --distributed.
 """
 
-import errno
 import itertools
 import logging
 import sys
@@ -25,8 +24,11 @@ from rich.logging import RichHandler
 
 from experiments import listing, plan
 from experiments.arguments import CONFIG, LAUNCH, TUNE, Pairs, taken_out
+from experiments.failures import of_a_gang, reason
 from experiments.study import PRESETS
 from models.base import BadInput, unknown
+from train import processes
+from train.processes import STATUS
 from train.signals import Interrupted, deferred, terminable
 
 OPTIONS = flags.FlagValues()
@@ -148,6 +150,18 @@ flags.DEFINE_bool(
     "deterministic",
     False,
     "A GPU computes the same bits in every run, more slowly; on a CPU it does anyway.",
+    flag_values=OPTIONS,
+)
+flags.DEFINE_string(
+    "mesh",
+    None,
+    "Devices compute each trial together: sizes of data, fsdp, tensor, lanes: data:4,fsdp:2.",
+    flag_values=OPTIONS,
+)
+flags.DEFINE_string(
+    "distributed",
+    None,
+    "This is one of several processes: auto (srun, Open MPI, TPU) or HOST:PORT,INDEX/COUNT, with --mesh.",
     flag_values=OPTIONS,
 )
 flags.DEFINE_bool("help", False, "Show this text.", short_name="h", flag_values=OPTIONS)
@@ -279,11 +293,20 @@ def _run(overrides: Pairs, spaces: Pairs, asked: Pairs, console: Console) -> int
     design = {"vary": _factors(), "again": OPTIONS.again, "variance": OPTIONS.attribute_variance}
     given = [(key, OPTIONS[f"tuning_{key}"].value) for key in TUNING]
     tuning = {"tune": OPTIONS.tune, "tuned": [*spaces, *((key, value) for key, value in given if value is not None)]}
+    if OPTIONS.mesh is not None:
+        overrides = [*overrides, ("execution.mesh", OPTIONS.mesh)]
     with deferred():
         from experiments import adaptation, dry_run, launchers, runner
 
         study = runner.load(name, OPTIONS.preset)
     launch = launchers.declared(OPTIONS.launcher, asked)
+    if OPTIONS.distributed is not None:
+        if launch.options is not None:
+            raise BadInput(f"--distributed runs here: leave it out, or --launcher={launch.kind}")
+        processes.join(OPTIONS.distributed)
+        if not processes.is_first():
+            console = Console(quiet=True)
+            logging.getLogger("paribus").setLevel(logging.ERROR)
     if OPTIONS.dry_run:
         study = adaptation.adapted(study, overrides, OPTIONS.data_dir)
         resolved = plan.resolve(study, seeds=OPTIONS.seeds, arms=arms, overrides=overrides, **design)
@@ -324,22 +347,6 @@ def _run(overrides: Pairs, spaces: Pairs, asked: Pairs, console: Console) -> int
     return 3 if result.crashed else 0
 
 
-_REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room") | dict.fromkeys(
-    (errno.EACCES, errno.EPERM, errno.EROFS), "allow it to be written to"
-)
-"""What helps against an error of the operating system while a study runs."""
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, in one line."""
-    text = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-        if error.errno in _REMEDIES:
-            text += f"; {_REMEDIES[error.errno]}, and the same command goes on from the last checkpoint"
-    return " ".join(text.split())
-
-
 def main(arguments: Sequence[str]) -> int:
     """Do what the command line asks; return the exit status."""
     console, errors = Console(), Console(stderr=True)
@@ -378,12 +385,16 @@ def main(arguments: Sequence[str]) -> int:
     except (BadInput, OSError) as error:
         if OPTIONS.is_parsed() and OPTIONS.debug:
             raise
-        errors.print(f"error: {_reason(error)}", style="red", highlight=False, markup=False, soft_wrap=True)
+        errors.print(f"error: {reason(error)}", style="red", highlight=False, markup=False, soft_wrap=True)
         return 2
     except (Interrupted, KeyboardInterrupt):
         errors.print("interrupted; the same command goes on from the last checkpoint", highlight=False)
-        return 130
+        return STATUS if processes.count() > 1 else 130
+    except Exception as error:
+        if processes.count() == 1 or (OPTIONS.is_parsed() and OPTIONS.debug):
+            raise
+        return of_a_gang(error, errors)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    processes.leave(main(sys.argv[1:]))

@@ -20,7 +20,7 @@ from experiments.progress import clock
 from experiments.tuning import adaptive, command_line, declaration, storages
 from experiments.tuning.arm_spaces import FIRST_SEED
 from experiments.tuning.run import work_planned
-from train import devices, strategies
+from train import devices, meshes, strategies
 from train.config import Config, paths
 from train.cost import Cost
 from train.data.task import Task
@@ -58,7 +58,7 @@ def show(
         BadInput: the plan cannot run.
     """
     plan = command_line.changed(plan, tune=tune, changes=tuned)
-    devices.prepare()
+    devices.prepare(mesh=max(meshes.size(config.execution.mesh) for config in plan.configs.values()))
     plan, tasks = matched_plan(plan, load_tasks(plan, data_dir), Path(workdir) / plan.study.name)
     check_metric(plan, tasks)
     prepared = declaration.prepare(plan, tasks) if plan.study.tuning is not None else None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from experiments.progress import Meter
 from experiments.sittings import Sitting
 from models.base import BadInput
-from train import resumption, strategies
+from train import processes, resumption, strategies
 from train.choosing import Choosing
 from train.config import Config, Trial, digest
 from train.cost import Cost
@@ -71,6 +71,7 @@ def run_populations(
     left = [trial for trial in wanted if (trial.id, digest(trial.config)) not in finished]
     saved = resumption.find(files.checkpoint_folder)
     resumption.check(trials, saved)
+    processes.barrier("planned")
 
     def make(members: Group) -> Population:
         config = members.trials[0].config
@@ -99,6 +100,8 @@ def run_populations(
             except (Interrupted, BadInput, OSError):
                 raise
             except Exception as error:
+                if processes.count() > 1:  # the others are at another place now
+                    raise
                 if is_out_of_memory(error) and len(some) > 1:
                     logger.warning("%s: %s; half of them at a time", _title(some), _one_line(error))
                     queue.extendleft(members._replace(trials=half) for half in reversed(halves(some)))
@@ -107,6 +110,7 @@ def run_populations(
                 files.trials.put(crashed_rows(some, error), key="trial")
                 crashed += len(some)
         sitting.add(0, {"compile": preparation.seconds})
+    processes.barrier("recorded")
     return crashed
 
 

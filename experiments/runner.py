@@ -32,7 +32,7 @@ from experiments.tuning import command_line, declaration, storages
 from experiments.tuning import run as tuning
 from experiments.tuning.declaration import Prepared
 from models.base import BadInput, unknown
-from train import devices, resumption, trackers
+from train import devices, meshes, processes, resumption, trackers
 from train.config import Config, Trial
 from train.data.task import Task
 from train.folder import Files
@@ -132,7 +132,7 @@ def run(
     factors = _factors(vary)
     study = load(name, preset)
     if study.adapt is not None:
-        devices.prepare(deterministic=deterministic)
+        devices.prepare(deterministic=deterministic, mesh=meshes.size(dict(pairs).get("execution.mesh", "")))
         study = adapted(study, pairs, data_dir)
     plan = resolve(study, seeds=seeds, arms=arms, overrides=pairs, vary=factors, again=again, variance=variance)
     designed = [f"--vary={path}={values}" for path, values in factors] + ["--again"] * again
@@ -143,7 +143,7 @@ def run(
     folder = Path(workdir) / plan.study.name
     if parquet:
         tables.check_parquet()
-    devices.prepare(deterministic=deterministic)
+    devices.prepare(deterministic=deterministic, mesh=_devices(plan))
     if report_only or explain is not None:
         plan = tuning.with_winners(with_matched(plan, recorded_matches(plan.study, folder)), folder)
         if explain is not None:
@@ -153,23 +153,47 @@ def run(
     if launch is not None and launch.options is not None and (tracker or profile):
         asked = "--tracker" if tracker else "--profile"
         raise BadInput(f"{asked} watches trials that run in this process: leave it out, or --launcher={launch.kind}")
-    told = trackers.make(tracker, folder)
+    told = trackers.make(tracker if processes.is_first() else (), folder)
     plan, tasks = matched_plan(plan, load_tasks(plan, data_dir), folder)
     choose(plan, only)
     check_metric(plan, tasks)
     prepared = declaration.prepare(plan, tasks) if plan.study.tuning is not None else None
     storages.check(tuning_storage, prepared)
     costs(plan, tasks)
+    _check_processes(plan, prepared)
     tasks_of_arms = {arm: tasks[config] for arm, config in plan.configs.items()}
     launcher = (launch or Launch()).launcher(folder, data_dir=data_dir, deterministic=deterministic)
     with contextlib.closing(launcher), _only_process(folder), Stop() as stop:
         _write_plan(plan, tasks, folder, command, accept_changed_data)
         watched = Watch(lambda _: None, lambda: stop.asked, told, folder / "profiles" if profile else None)
         plan, crashed = _train(plan, only, prepared, tasks, folder, console, watched, tuning_storage, launcher)
-        if plan.study.recommends:
+        if plan.study.recommends and processes.is_first():
             latency.measure(plan, {config: tasks_of_arms[arm] for arm, config in plan.configs.items()}, folder)
-        result = _report(plan, folder, command, console, parquet=parquet)
+        if processes.is_first():
+            result = _report(plan, folder, command, console, parquet=parquet)
+        else:
+            result = Result(folder, pd.DataFrame(), pd.DataFrame(), None, crashed)
+        processes.barrier("reported")
     return dataclasses.replace(result, crashed=crashed)
+
+
+def _devices(plan: Plan) -> int:
+    """Devices that the meshes of the plan take at the most."""
+    return max(meshes.size(config.execution.mesh) for config in plan.configs.values())
+
+
+def _check_processes(plan: Plan, prepared: Prepared | None) -> None:
+    """Refuse what several processes cannot do together.
+
+    Raises:
+        BadInput: a configuration has no mesh, or the tuning learns from its trials.
+    """
+    if processes.count() == 1:
+        return
+    if not all(config.execution.mesh for config in plan.configs.values()):
+        raise BadInput("--distributed runs every trial on the devices of all processes: say how with --mesh")
+    if prepared is not None and (prepared.points is None or prepared.tuning.pruning != "none"):
+        raise BadInput("--distributed goes with tuning by grid, random, sobol or halton, and without pruning")
 
 
 def _factors(vary: Mapping[str, Any] | Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -222,7 +246,13 @@ def choose(plan: Plan, only: Sequence[str] | None) -> tuple[Trial, ...]:
 
 @contextlib.contextmanager
 def _only_process(folder: Path) -> Iterator[None]:
-    """Hold the folder; a second process is refused. The lock goes with the process, however it ends."""
+    """Hold the folder; a second process is refused. The lock goes with the process, however it ends.
+
+    Of processes that run together the first one holds it.
+    """
+    if not processes.is_first():
+        yield
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / ".lock", timeout=0)

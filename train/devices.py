@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 
 from models.base import BadInput
+from train import processes
 
 logger = logging.getLogger("paribus")
 
@@ -37,7 +38,8 @@ def prepare(*, deterministic: bool = False, mesh: int = 1) -> None:
     _keep_freed_memory()
     runs = False
     try:
-        jax.config.update("jax_num_cpu_devices", max(cores(), mesh))
+        gang = processes.count()
+        jax.config.update("jax_num_cpu_devices", -(-mesh // gang) if gang > 1 else max(cores(), mesh))
     except RuntimeError:
         logger.debug("jax is running already; its devices stay as they are")
         runs = True

@@ -140,6 +140,7 @@ class _Run:
         for tracker in self.watch.trackers:
             for trial in self.population.trials:
                 tracker.begin(trial, self.step)
+        processes.barrier("restored")  # nobody reads a table any more while the first process writes to it
 
     def _prune_again(self, mine: set[str], column: str) -> None:
         """Prune what had been pruned by the step at which the run goes on: all of it follows from the rows."""

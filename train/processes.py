@@ -6,7 +6,9 @@ and goes on from its last checkpoint.
 """
 
 import logging
+import os
 import re
+import sys
 from typing import Any
 
 from models.base import BadInput
@@ -20,10 +22,6 @@ STATUS = 85
 """Exit status of a gang that is to be started again: it was told to end, and has saved, or one of it was lost."""
 
 _index, _count = 0, 1
-
-
-class Lost(Exception):
-    """A process of the gang was lost, or failed where the others did not."""
 
 
 def join(text: str) -> None:
@@ -74,6 +72,20 @@ def is_first() -> bool:
 def count() -> int:
     """How many processes there are."""
     return _count
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether this is what a process sees when another one has gone."""
+    return re.search(r"gloo|nccl|connection|heartbeat|unavailable|coordination", str(error), re.IGNORECASE) is not None
+
+
+def leave(status: int) -> None:
+    """End this process. One that fails does not wait for the others: they learn of it at once."""
+    if _count > 1 and status:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def barrier(name: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from models.base import BadInput
+from train import processes
 
 
 @contextlib.contextmanager
@@ -30,9 +31,13 @@ def _naming(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file in one step: a reader finds the old content or the new, never a part.
 
+    Of several processes that run together the first one writes, here and in tables; the others leave files alone.
+
     Raises:
         OSError: the disk is full or the like; the old content stays.
     """
+    if not processes.is_first():
+        return
     temporary = path.with_name(f".{path.name}.part")
     try:
         with _naming(path), temporary.open("wb") as file:
@@ -90,7 +95,7 @@ class Table:
                 f"{self.path} has other columns than this version writes; choose another --workdir "
                 "or move the folder away"
             )
-        if len(whole) < self.path.stat().st_size:
+        if len(whole) < self.path.stat().st_size and processes.is_first():
             os.truncate(self.path, len(whole))
         if whole and not is_ours:
             self._widen(header)
@@ -134,7 +139,7 @@ class Table:
             ValueError: a row has a column that the table has not.
             OSError: the disk is full or the like; the table is what it was.
         """
-        if not rows:
+        if not rows or not processes.is_first():
             return
         before = self.path.stat().st_size if self.path.exists() else 0
         content = memoryview(self._text(rows, header=before == 0).encode())

@@ -1,8 +1,9 @@
 """How the lanes of a device run: one after another, or all at once as one batched program.
 
 ``auto`` takes what is known to be fastest: on a CPU, lanes one after another won in every family
-(tests/benchmarks/populations.py), for batched kernels spill the caches. On an accelerator a small model is bound by
-launches and a large one by arithmetic, so there ``auto`` measures, as ``measured`` does everywhere. A measurement
+(tests/benchmarks/populations.py), for batched kernels spill the caches; and so lanes run where the devices of a mesh
+compute each trial together. On one accelerator a small model is bound by launches and a large one by arithmetic, so
+there ``auto`` measures, as ``measured`` does everywhere. A measurement
 trains a few steps each way before the first real one, and is kept for this machine, so that the same study, started
 again, runs in the same way. Results do not depend on the way beyond rounding.
 """
@@ -33,7 +34,7 @@ SECONDS = 0.3
 def wanted(config: Config, backend: str) -> str:
     """The strategy that is asked for, or ``measured``."""
     if config.execution.strategy == "auto":
-        return "sequential" if backend == "cpu" else "measured"
+        return "sequential" if backend == "cpu" or config.execution.mesh else "measured"
     return config.execution.strategy
 
 

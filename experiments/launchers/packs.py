@@ -26,7 +26,7 @@ from experiments.feasibility import costs_of
 from experiments.populations import run_populations, work
 from experiments.tuning.run import Judging
 from models.base import BadInput
-from train import data, devices, resumption
+from train import data, devices, meshes, resumption
 from train.config import Config, Trial, digest, from_dict, to_dict
 from train.data.task import Task
 from train.folder import Files
@@ -233,7 +233,8 @@ def _only_copy(folder: Path, interrupted: Callable[[], bool]) -> Iterator[None]:
 
 
 def _run(pack: Pack, interrupted: Callable[[], bool], tell: Callable[[Progress], None] | None) -> int:
-    devices.prepare(deterministic=pack.deterministic)
+    wanted = max(meshes.size(trial.config.execution.mesh) for trial in pack.trials)
+    devices.prepare(deterministic=pack.deterministic, mesh=wanted)
     tasks = _tasks(pack)
     files = pack.files(list(tasks.values()))
     expected = costs_of(pack.trials, tasks)
