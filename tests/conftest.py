@@ -1,6 +1,6 @@
 """The strict configuration that every test runs under. Loaded before any test imports Paribus or jax.
 
-* Two virtual CPU devices, on the CPU unless JAX_PLATFORMS says otherwise.
+* Two virtual CPU devices (or PARIBUS_TEST_DEVICES), on the CPU unless JAX_PLATFORMS says otherwise.
 * Broadcasting arrays of different rank raises.
 * Every function of models/, train/ and experiments/ has its annotations (shapes included) checked at
   each call by jaxtyping and beartype. That doubles the time of a trace, so PARIBUS_CHECK_TYPES=0 leaves it
@@ -51,13 +51,16 @@ from beartype import BeartypeConf, beartype  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
-jax.config.update("jax_num_cpu_devices", 2)
+DEVICES = int(os.environ.get("PARIBUS_TEST_DEVICES", "2"))
+jax.config.update("jax_num_cpu_devices", DEVICES)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # No deadline: the first example of a property pays for a compilation.
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+collect_ignore_glob = [] if DEVICES == 8 else ["train/eight_devices/*"]  # run in a process of their own
 
 ROOMS = ("models", "train", "experiments")
 # An int is a valid float (PEP 484), as pyright has it and as people write `rate=1`.

@@ -5,6 +5,7 @@ must give their devices the same work in the same order. One that is lost ends t
 and goes on from its last checkpoint.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -80,10 +81,19 @@ def is_loss(error: BaseException) -> bool:
 
 
 def leave(status: int) -> None:
-    """End this process. One that fails does not wait for the others: they learn of it at once."""
+    """End this process with this exit status.
+
+    What is wrong with the input all find alike, and they wait for each other, lest the end of the first one ends the
+    others before they have said it. One that failed alone does not wait: the others learn of it at once.
+    """
     if _count > 1 and status:
         sys.stdout.flush()
         sys.stderr.flush()
+        if status == 2:
+            import jax
+
+            with contextlib.suppress(RuntimeError):
+                jax.distributed.shutdown()
         os._exit(status)
     sys.exit(status)
 
