@@ -13,7 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.experiments.launchers import slurm_cluster
+
 pytestmark = pytest.mark.slow
+NO_SLURM = slurm_cluster.lacking()
 
 STUDY = (
     "--experiment=architectures",
@@ -174,3 +177,15 @@ def test_bad_input_is_one_line(arguments, words, folder):
 def test_processes_need_a_mesh(folder):
     assert ends(begin(folder), folder) == [2, 2]
     assert "say how with --mesh" in (folder / "process0.log").read_text()
+
+
+@pytest.mark.xdist_group("slurm")
+@pytest.mark.skipif(bool(NO_SLURM), reason=f"NO SLURM HERE ({NO_SLURM}): srun was not seen to start a gang")
+def test_srun_starts_a_gang_that_finds_its_peers(folder):
+    with slurm_cluster.cluster(folder / "slurm") as environment:
+        steps = ["srun", "--partition=low", "--ntasks=2", "--cpus-per-task=1"]
+        whole = [*steps, *command("--mesh=data:2", "--distributed=auto", f"--workdir={folder}")]
+        done = subprocess.run(whole, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [row["strategy"] for row in rows(folder / "architectures" / "trials.csv")] == ["sequential x mesh data:2"]
+    assert done.stdout.count("Report:") == 1
