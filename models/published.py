@@ -136,6 +136,13 @@ PUBLISHED = {
         "Radford et al. 2019, Language Models are Unsupervised Multitask Learners, table 2, which says 117 M; "
         "this figure is that of the released weights",
     ),
+    "gpt2_xl": Published(
+        dataclasses.replace(_GPT2, width=1600, depth=48, heads=25, feedforward=6400),
+        _language(50_257, 1024, causal=True),
+        1_557_611_200,
+        1,
+        "Radford et al. 2019, table 2, which says 1,542 M; this figure is that of the released weights",
+    ),
     "bert_base": Published(
         _BERT,
         _language(30_522, 512, causal=False),
