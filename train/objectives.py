@@ -16,6 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from models.layers.partitioning import tensor_parts
 from train.data.task import Batch
 
 
@@ -30,11 +31,21 @@ def cross_entropy(
         label_smoothing: epsilon; the target is (1 - epsilon) one-hot + epsilon / classes
             (Szegedy et al. 2016, section 7).
     """
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    loss = _of_labels(logits, targets)
     if isinstance(label_smoothing, float) and label_smoothing == 0.0:
         return loss
     uniform = jax.nn.logsumexp(logits, axis=-1) - jnp.mean(logits, axis=-1)
     return (1.0 - label_smoothing) * loss + label_smoothing * uniform
+
+
+def _of_labels(logits: Array, targets: Array) -> Array:
+    """Cross-entropy without smoothing; of logits that are cut along the classes, without looking any of them up."""
+    if tensor_parts(logits.shape[-1]) == 1:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    # XLA's partitioner aborts at a look-up along an axis that is cut, in a program with lanes.
+    is_target = targets[..., None] == jnp.arange(logits.shape[-1]).reshape((1,) * targets.ndim + (-1,))
+    chosen = jnp.sum(jnp.where(is_target, logits, jnp.zeros((), logits.dtype)), axis=-1)
+    return jax.nn.logsumexp(logits, axis=-1) - chosen
 
 
 def total_weight(batch: Batch) -> Float[Array, ""]:

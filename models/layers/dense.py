@@ -9,7 +9,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from models.layers import direct, native
-from models.layers.partitioning import is_partitioned
+from models.layers.partitioning import by_head, gathered, is_partitioned, tensor_parts
+from models.partitioning import tensor_axis
 
 _LARGE = 2**18
 """Elements of a kernel from which on XLA's product is faster: its gradient no longer fits a second-level cache."""
@@ -71,19 +72,68 @@ class Dense(nn.Module):
         kernel_init: initialiser of ``kernel`` [inputs, features]. The default is LeCun's normal
             (variance 1 / inputs; LeCun et al. 1998, "Efficient BackProp", section 4.6).
         bias_init: initialiser of ``bias`` [features].
+        heads: how many heads the inputs are made of, each of which one device must have whole; None: they are none.
     """
 
     features: int
     use_bias: bool = True
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
+    heads: int | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch features"]:
         """Apply the map to the last axis of ``x``."""
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
-        y = matmul(x, kernel)
+        y = matmul(x, gathered(kernel, tensor_axis(self._name("kernel"), kernel.shape), self.heads))
         if not self.use_bias:
             return y
         bias = self.param("bias", self.bias_init, (self.features,))
+        bias = gathered(bias, tensor_axis(self._name("bias"), bias.shape))
         return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+
+    def _name(self, parameter: str) -> str:
+        return "/".join((*self.path, parameter))
+
+
+class HeadsDense(nn.Module):
+    """Affine map of the last axis to several groups of heads: one kernel and one product for all.
+
+    Where heads lie on different devices, the columns of the kernel are put into another order for the product: a
+    part of all of them is then a part of each group (Shoeybi et al. 2019, section 3).
+
+    Attributes:
+        groups: (number of heads, features of one) of each group, such as queries, keys and values.
+        use_bias: whether there is a bias.
+        kernel_init: initialiser of ``kernel`` [inputs, features of all].
+    """
+
+    groups: tuple[tuple[int, int], ...]
+    use_bias: bool
+    kernel_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch time inputs"]) -> list[Array]:
+        """The heads of each group, [batch, time, heads, size]."""
+        sizes = [heads * size for heads, size in self.groups]
+        ends = [sum(sizes[: number + 1]) for number in range(len(sizes) - 1)]
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], sum(sizes)))
+        bias = self.param("bias", nn.initializers.zeros_init(), (sum(sizes),)) if self.use_bias else None
+        parts = tensor_parts(*(heads for heads, _ in self.groups))
+        if parts == 1:
+            y = matmul(x, gathered(kernel))
+            found = jnp.split(y if bias is None else y + gathered(bias)[None, None], ends, axis=-1)
+        else:
+            y = matmul(x, gathered(_by_part(kernel, ends, parts), 1))
+            y = y if bias is None else y + gathered(_by_part(bias, ends, parts), 0)[None, None]
+            y = y.reshape(*x.shape[:2], parts, -1)
+            found = jnp.split(y, [end // parts for end in ends], axis=-1)
+        heads = (each.reshape(*x.shape[:2], *group) for each, group in zip(found, self.groups, strict=True))
+        return [by_head(each) for each in heads]
+
+
+def _by_part(weights: Array, ends: list[int], parts: int) -> Array:
+    """Groups of columns, cut into parts each: the first part of every group, then the second of every group, ..."""
+    groups = jnp.split(weights, ends, axis=-1)
+    cut = [each.reshape(*each.shape[:-1], parts, -1) for each in groups]
+    return jnp.concatenate(cut, axis=-1).reshape(weights.shape)

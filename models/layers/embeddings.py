@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from models.layers.dense import matmul
-from models.layers.partitioning import by_batch
+from models.layers.partitioning import by_batch, gathered, rows
 
 
 class Embedding(nn.Module):
@@ -27,7 +27,7 @@ class Embedding(nn.Module):
 
     def __call__(self, tokens: Int[Array, "*batch"]) -> Float[Array, "*batch features"]:
         """The vectors of these tokens."""
-        return by_batch(jnp.take(self.embedding, tokens, axis=0))
+        return by_batch(rows(self.embedding, tokens))
 
     def project(
         self, tokens: Int[Array, "*batch"], kernel: Float[Array, "features outputs"]
@@ -43,4 +43,4 @@ class Embedding(nn.Module):
 
     def attend(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch vocabulary"]:
         """Logits of a tied output layer: inner products with every vector (Press and Wolf 2017)."""
-        return matmul(x, self.embedding.T)
+        return matmul(x, gathered(self.embedding, 0).T)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from models.layers import positions as order
 from models.layers.activations import GATED, activation
 from models.layers.attention import attention
-from models.layers.dense import Dense
+from models.layers.dense import Dense, HeadsDense
 from models.layers.dropout import Dropout
 from models.layers.partitioning import by_batch, by_head
 from models.layers.recording import COLLECTION, record
@@ -100,22 +100,18 @@ class Block(nn.Module):
     def _dense(self, features: int, name: str) -> Dense:
         return Dense(features, kernel_init=kernel_init(self.config), use_bias=self.config.use_bias, name=name)
 
-    def _dense_out(self, name: str) -> Dense:
+    def _dense_out(self, name: str, heads: int | None = None) -> Dense:
         """A layer that writes into the residual stream."""
         scale = 1 / math.sqrt(self.branches) if self.config.scale_residual else 1.0
         init = kernel_init(self.config, scale)
-        return Dense(self.config.width, kernel_init=init, use_bias=self.config.use_bias, name=name)
+        return Dense(self.config.width, kernel_init=init, use_bias=self.config.use_bias, heads=heads, name=name)
 
     def _attend(self, x: Array, context: Context, cache: KeysValues | None) -> tuple[Array, KeysValues | None]:
         """Attention of the sequence to itself."""
         config, size = self.config, sizes(self.config)
-        parts = (config.heads * size.key, size.kv_heads * size.key, size.kv_heads * size.value)
-        projected = self._dense(sum(parts), "queries_keys_values")(x)
-        queries, keys, values = jnp.split(projected, [parts[0], parts[0] + parts[1]], axis=-1)
-        queries = queries.reshape(*x.shape[:2], config.heads, size.key)
-        keys = keys.reshape(*x.shape[:2], size.kv_heads, size.key)
-        values = values.reshape(*x.shape[:2], size.kv_heads, size.value)
-        queries, keys, values = by_head(queries), by_head(keys), by_head(values)
+        groups = ((config.heads, size.key), (size.kv_heads, size.key), (size.kv_heads, size.value))
+        project = HeadsDense(groups, config.use_bias, kernel_init(config), name="queries_keys_values")
+        queries, keys, values = project(x)
         if config.qk_norm:
             queries, keys = norm(config, "norm_queries")(queries), norm(config, "norm_keys")(keys)
         if config.positions == "rotary":
@@ -134,7 +130,7 @@ class Block(nn.Module):
             bias=bias,
             **self._hooks("attention_weights", "dropout_weights", context),
         )
-        return self._dense_out("attention_out")(mixed.reshape(*x.shape[:2], -1)), cache
+        return self._dense_out("attention_out", config.heads)(mixed.reshape(*x.shape[:2], -1)), cache
 
     def _attend_to_source(self, x: Array, context: Context, memory: KeysValues) -> Array:
         """Attention of the sequence to its source (Vaswani et al. 2017, section 3.2.3)."""
@@ -152,7 +148,7 @@ class Block(nn.Module):
             mask=context.memory_mask,
             **self._hooks("cross_attention_weights", "dropout_cross_weights", context),
         )
-        return self._dense_out("cross_attention_out")(mixed.reshape(*x.shape[:2], -1))
+        return self._dense_out("cross_attention_out", config.heads)(mixed.reshape(*x.shape[:2], -1))
 
     def _hooks(self, name: str, dropout_name: str, context: Context) -> dict[str, Any]:
         """What attention does with its weights: dropout, and recording when somebody asks for them."""
