@@ -14,8 +14,9 @@ random, depend on nothing of the mesh, so results differ by the rounding of sums
 """
 
 import contextlib
+import contextvars
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -35,6 +36,8 @@ BATCH = ("data", "fsdp")
 
 SMALL = 2048
 """A parameter of fewer elements is kept whole on every device: to gather it would cost more than it saves."""
+
+_SHAPES_ONLY: contextvars.ContextVar[bool] = contextvars.ContextVar("shapes_only", default=False)
 
 
 def parse(text: str) -> dict[str, int]:
@@ -61,6 +64,20 @@ def size(text: str) -> int:
     return math.prod(parse(text).values())
 
 
+@contextlib.contextmanager
+def shapes_only() -> Iterator[None]:
+    """Within it :func:`put` brings nothing to a device: it gives what the arrays would look like there.
+
+    So a population can be made, and its programs compiled, that no memory here could hold. Holds for the thread that
+    enters it.
+    """
+    token = _SHAPES_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _SHAPES_ONLY.reset(token)
+
+
 def put(tree: Any, shardings: Any) -> Any:
     """Arrays of the host on the devices; where these are those of several processes, all have the same arrays.
 
@@ -68,6 +85,10 @@ def put(tree: Any, shardings: Any) -> Any:
         tree: of arrays.
         shardings: one for all, or a tree of them.
     """
+    if _SHAPES_ONLY.get():
+        if isinstance(shardings, jax.sharding.Sharding):
+            shardings = jax.tree.map(lambda _: shardings, tree)
+        return jax.tree.map(_shape, tree, shardings)
     if jax.process_count() == 1:
         return jax.device_put(tree, shardings)
     if not isinstance(shardings, jax.sharding.Sharding):
@@ -87,6 +108,11 @@ def fetch(tree: Any) -> Any:
     from jax.experimental import multihost_utils
 
     return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def _shape(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    dtype = jax.dtypes.canonicalize_dtype(leaf.dtype if hasattr(leaf, "dtype") else np.result_type(leaf))
+    return jax.ShapeDtypeStruct(np.shape(leaf), dtype, sharding=sharding)
 
 
 class Layout:
