@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments import mesh_table
 from experiments.feasibility import check_metric, costs, costs_of, load_tasks, matched_plan
 from experiments.formatting import si
 from experiments.launchers import Launch, packs
@@ -20,11 +21,12 @@ from experiments.progress import clock
 from experiments.tuning import adaptive, command_line, declaration, storages
 from experiments.tuning.arm_spaces import FIRST_SEED
 from experiments.tuning.run import work_planned
-from train import devices, meshes, strategies
-from train.config import Config, paths
+from train import devices, mesh_account, meshes, strategies
+from train.config import Config, paths, program_key
 from train.cost import Cost
 from train.data.task import Task
-from train.packing import group
+from train.mesh_account import Account
+from train.packing import group, study_traced_paths
 from train.resumption import Group
 
 EFFICIENCY = 0.3
@@ -85,6 +87,7 @@ def show(
         _show_packs(plan, spent, launch, console)
         if prepared is not None:
             console.print("tuning trials run in packs like these, before", highlight=False, soft_wrap=True)
+    _show_meshes(plan, tasks, console)
     for arm, cost in spent.items():
         parts = ", ".join(f"{name} {count:,}" for name, count in cost.modules.items())
         console.print(f"parameters of {arm}: {parts}", highlight=False, markup=False, soft_wrap=True)
@@ -145,6 +148,24 @@ def _show_packs(plan: Plan, spent: Mapping[str, Cost], launch: Launch, console: 
         soft_wrap=True,
     )
     console.print(table)
+
+
+def _show_meshes(plan: Plan, tasks: Mapping[Config, Task], console: Console) -> None:
+    """Print what each population on a mesh takes of a device; its training program is compiled for that."""
+    traced = study_traced_paths(plan.trials)
+    accounts: dict[str, Account] = {}
+    for trials in group(plan.trials):
+        config = trials[0].config
+        name = f"{', '.join(dict.fromkeys(trial.arm for trial in trials))} ({len(trials)})"
+        if config.execution.mesh and name not in accounts:  # others of that name differ in seeds alone
+            accounts[name] = mesh_account.of_trials(trials, traced[program_key(config)], tasks[config])
+    if not accounts:
+        return
+    console.print(mesh_table.table(accounts))
+    for name, each in accounts.items():
+        words = f"collectives of a step, {name}: {mesh_table.collectives(each)}"
+        console.print(words, highlight=False, markup=False, soft_wrap=True)
+    console.print(mesh_table.SOURCES, highlight=False, soft_wrap=True)
 
 
 def _show_tuning(

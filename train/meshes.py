@@ -110,6 +110,12 @@ def fetch(tree: Any) -> Any:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
+def bytes_per_device(tree: Any) -> int:
+    """Memory of arrays, or of what they look like, on each of the devices where they lie, or are to lie."""
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
 def _shape(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
     dtype = jax.dtypes.canonicalize_dtype(leaf.dtype if hasattr(leaf, "dtype") else np.result_type(leaf))
     return jax.ShapeDtypeStruct(np.shape(leaf), dtype, sharding=sharding)
@@ -201,14 +207,6 @@ class Layout:
             return NamedSharding(self.mesh, PartitionSpec(LANES, *self._cuts(name, parameters[name])))
 
         return jax.tree_util.tree_map_with_path(place, states)
-
-    def bytes_per_device(self, states: State) -> int:
-        """Memory of the states of all lanes, or of what they look like, on each device."""
-
-        def own(leaf: Any, sharding: NamedSharding) -> int:
-            return math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-
-        return sum(jax.tree.leaves(jax.tree.map(own, states, self.states(states))))
 
     def placed(self, states: State, rows: np.ndarray) -> State:
         """States on the devices.

@@ -29,7 +29,7 @@ from train.data.task import Arrays, Task
 from train.early_stopping import stops_early
 from train.feed import Chunk
 from train.lane import Evaluation, LaneFunctions, orders, stack
-from train.meshes import Layout, fetch, put
+from train.meshes import Layout, bytes_per_device, fetch, put
 from train.splits import Splits
 from train.step import State, make_step
 
@@ -255,9 +255,8 @@ class Population:
             positions = jax.ShapeDtypeStruct((1,), jnp.int32)
             batch = jax.eval_shape(self.task.sampler.evaluation_batch, dict(arrays), positions)
             self._sums = jax.eval_shape(self.step.measure, state, lane.hyperparameters, batch)
-        count = len(self.lanes.seed)
         sums: Any = self._sums
-        return {name: np.zeros((count, *leaf.shape), leaf.dtype) for name, leaf in sums.items()}
+        return {name: np.zeros((len(self.lanes.seed), *leaf.shape), leaf.dtype) for name, leaf in sums.items()}
 
     def _states_shape(self) -> State:
         """What the states of all lanes look like, without their content."""
@@ -295,10 +294,10 @@ class Population:
         states, wanted, whole = self._states_shape(), self.config.diagnostics, self.task.train.arrays
         calls = (
             self._init,
-            lambda: self._advance(states, self.splits.training_shape(), 0, 0),
+            self.training_program,
             lambda: self._prepare_evaluation(states, "validation", self.task.validation.arrays),
             lambda: self._prepare_final_evaluation(states),
-            *self._early_stopping(states),
+            *([lambda: self._observe(states, (), 0), lambda: self._conclude(states)] if self.stops_early else []),
             *([lambda: self._diagnose(states, self.splits.training_shape(), 0)] if wanted.of_a_step else []),
             *([lambda: self._prepare_evaluation(states, "train", whole)] if wanted.training_split else []),
         )
@@ -313,12 +312,14 @@ class Population:
         Raises:
             DoesNotFit: they do not.
         """
-        states = self.layout.bytes_per_device(self._states_shape())
+        states = bytes_per_device(self._states_shape())
         packing.check_memory(states, self._programs, self.layout.mesh.local_devices, len(self.trials))
 
-    def _early_stopping(self, states: State) -> list[Callable[[], Any]]:
-        """What compiles the programs of early stopping, where it is on."""
-        return [lambda: self._observe(states, (), 0), lambda: self._conclude(states)] if self.stops_early else []
+    def training_program(self) -> tuple[Any, State]:
+        """The compiled program of :meth:`advance`, and what the states that it takes look like."""
+        states = self._states_shape()
+        self._advance(states, self.splits.training_shape(), 0, 0)
+        return self._programs["advance"], states
 
     def _prepare_evaluation(self, states: State, split: str, arrays: Arrays) -> None:
         """Compile the evaluation of a split, and bring it to the devices unless it is streamed."""

@@ -71,7 +71,7 @@ def by_head(x: Shaped[Array, "batch time heads size"]) -> Shaped[Array, "batch t
 
 
 def tensor_parts(*units: int) -> int:
-    """Into how many parts the tensor axis cuts so many things; 1 where there is none, or it does not divide them all."""
+    """Into how many parts the tensor axis cuts so many things; 1 where there is none, or it does not divide all."""
     axes = _AXES.get()
     if axes is None or any(count % axes.tensor_parts for count in units):
         return 1

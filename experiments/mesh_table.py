@@ -1,0 +1,60 @@
+"""Memory and communication of populations that lie on a mesh: the table of ``--dry_run``, and a line before a run."""
+
+import logging
+from collections.abc import Mapping
+
+from rich import box
+from rich.table import Table
+
+from experiments.formatting import si
+from train import mesh_account
+from train.mesh_account import Account
+from train.population import Population
+
+logger = logging.getLogger("paribus")
+
+SOURCES = (
+    "Bytes on each device, of all its lanes. parameters, optimizer, other state, data: by shapes and shardings; "
+    "activations, with gradients: XLA's account of the program as compiled for the devices here; sent: by each device "
+    "in a step, the collectives of that program, each round a ring."
+)
+"""Where the figures come from."""
+
+
+def table(accounts: Mapping[str, Account]) -> Table:
+    """A row for each population.
+
+    Args:
+        accounts: by the population's name.
+    """
+    found = Table(title="memory and communication of each device", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for name in ("population", "mesh"):
+        found.add_column(name, overflow="fold")
+    for name in ("parameters", "optimizer", "other state", "data", "activations", "in all", "sent"):
+        found.add_column(name, justify="right", no_wrap=True)
+    for name, each in accounts.items():
+        parts = (each.parameters, each.optimizer, each.other, each.data, each.temporaries, each.memory, each.sent)
+        found.add_row(name, each.mesh, *(f"{si(part)}B" for part in parts))
+    return found
+
+
+def collectives(account: Account) -> str:
+    """The collectives of a step in words: ``all-reduce 3 (1.4 MB), all-gather 2 (0.4 MB)``."""
+    kinds = [f"{kind} {amount.count} ({si(amount.sent)}B)" for kind, amount in account.traffic.items()]
+    return ", ".join(kinds) or "none"
+
+
+def line(account: Account) -> str:
+    """An account in one line."""
+    return (
+        f"mesh {account.mesh}: each of {account.devices} devices holds {si(account.parameters)}B of parameters, "
+        f"{si(account.optimizer)}B of optimizer state, {si(account.other)}B of other state, {si(account.data)}B of "
+        f"data, {si(account.temporaries)}B of activations and gradients; in a step it sends {si(account.sent)}B: "
+        f"{collectives(account)}"
+    )
+
+
+def announce(population: Population) -> None:
+    """Log the account of a compiled population before it runs, where it lies on a mesh."""
+    if population.layout.is_partitioned:
+        logger.info("%s: %s", population.id, line(mesh_account.of_population(population)))
