@@ -14,7 +14,7 @@ import numpy as np
 from train.data import streaming
 from train.data.streaming import EvaluationChunks, Rows, TrainingChunks
 from train.data.task import Arrays, StreamedSampler
-from train.meshes import put
+from train.meshes import Layout, put
 
 CHUNK_BYTES = 32 * 2**20
 """Memory of a chunk, unless a single batch takes more. About five are alive: in use, next, ready, being read."""
@@ -45,16 +45,16 @@ class Feed:
     Args:
         chunks: that reads them.
         batches: how many there are in all.
-        sharding: of the chunks on the devices.
+        layout: of the population: each device has the rows of its own part of a batch.
         workers: processes that read; 0 for threads.
     """
 
     def __init__(
-        self, chunks: TrainingChunks | EvaluationChunks, batches: int, sharding: Any, workers: int = 0
+        self, chunks: TrainingChunks | EvaluationChunks, batches: int, layout: Layout, workers: int = 0
     ) -> None:
         self.chunks = chunks
         self.batches = batches
-        self._sharding, self._workers = sharding, workers
+        self._layout, self._workers = layout, workers
         self._executor = concurrent.futures.ThreadPoolExecutor(1, "feed")
         self._close: Callable[[], None] | None = None
         self._iterator: Iterator[Rows] | None = None
@@ -71,10 +71,11 @@ class Feed:
         lead = (self.chunks.streams, self.size)
 
         def struct(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct(shape, dtype, sharding=self._sharding)
+            return jax.ShapeDtypeStruct(shape, dtype)
 
         rows = jax.tree.map(lambda leaf: struct((*lead, *leaf.shape), leaf.dtype), self.chunks.example())
-        return Chunk(rows, struct(lead, np.int32), struct((), np.int32))
+        chunk = Chunk(rows, struct(lead, np.int32), struct((), np.int32))
+        return jax.tree.map(lambda leaf, place: leaf.update(sharding=place), chunk, self._places(chunk))
 
     def begin(self, batch: int) -> None:
         """Start to read the chunk with this batch, unless it is there or on its way."""
@@ -115,7 +116,8 @@ class Feed:
     def example(self) -> Chunk:
         """A chunk that holds one batch of nothing but the first item, from which a model takes its shapes."""
         rows = jax.tree.map(lambda leaf: leaf[None, None], self.chunks.example())
-        return put(Chunk(rows, np.zeros((1, 1), np.int32), np.int32(0)), self._sharding)
+        chunk = Chunk(rows, np.zeros((1, 1), np.int32), np.int32(0))
+        return put(chunk, self._places(chunk))
 
     def _opened(self, number: int) -> Chunk:
         """The first chunk of a stream that begins with it."""
@@ -128,7 +130,12 @@ class Feed:
         assert self._iterator is not None
         found = next(self._iterator)
         chunk = Chunk(found.rows, found.buckets, np.int32(number * self.size))
-        return jax.block_until_ready(put(chunk, self._sharding))
+        return jax.block_until_ready(put(chunk, self._places(chunk)))
+
+    def _places(self, chunk: Chunk) -> Chunk:
+        """Where each of its arrays lies."""
+        rows = jax.tree.map(lambda leaf: self._layout.rows(leaf.shape[2]), chunk.rows)
+        return Chunk(rows, self._layout.whole, self._layout.whole)
 
     def _stop(self) -> None:
         if self._next is not None and not self._next[1].cancel():
@@ -142,19 +149,18 @@ def training_feed(
     sampler: StreamedSampler, arrays: Arrays, seeds: tuple[int, ...], *, batch_size: int, steps: int, **options: Any
 ) -> Feed:
     """The feed of a training split: ``steps`` batches of every seed."""
-    row = sampler.fetch(arrays, np.zeros(batch_size, np.int32))
+    row = sampler.fetch(arrays, np.zeros(1, np.int32))
     most = min(steps, sampler.epoch_steps(arrays, batch_size=batch_size))
-    size = _batches(len(seeds) * streaming.nbytes(row), most)
+    size = _batches(len(seeds) * batch_size * streaming.nbytes(row), most)
     return Feed(TrainingChunks(sampler, arrays, seeds, batch_size, size), steps, **options)
 
 
 def evaluation_feed(sampler: StreamedSampler, arrays: Arrays, *, batch_size: int, **options: Any) -> Feed:
     """The feed of a split that is evaluated, item by item in order, in batches of ``batch_size``."""
     batches = -(-sampler.evaluation_size(arrays) // batch_size)
-    row = sampler.fetch_evaluation(arrays, np.zeros(batch_size, np.int32))
-    return Feed(
-        EvaluationChunks(sampler, arrays, batch_size, _batches(streaming.nbytes(row), batches)), batches, **options
-    )
+    row = sampler.fetch_evaluation(arrays, np.zeros(1, np.int32))
+    size = _batches(batch_size * streaming.nbytes(row), batches)
+    return Feed(EvaluationChunks(sampler, arrays, batch_size, size), batches, **options)
 
 
 def _batches(bytes_each: int, most: int) -> int:

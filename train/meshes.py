@@ -163,6 +163,13 @@ class Layout:
             return f"mesh {self.text}"
         return f"{self.mesh.size} device{'s' if self.mesh.size > 1 else ''}"
 
+    def rows(self, batch_size: int) -> NamedSharding:
+        """The sharding of rows [streams, batches, batch, ...] of examples that are brought to the devices."""
+        axes = tuple(axis for axis in BATCH if self.sizes.get(axis, 1) > 1)
+        if not axes or batch_size % self.parts:
+            return self.whole
+        return NamedSharding(self.mesh, PartitionSpec(None, None, axes))
+
     @property
     def is_partitioned(self) -> bool:
         """Whether devices compute a trial together."""

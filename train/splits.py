@@ -31,18 +31,18 @@ class Splits:
     """
 
     def __init__(self, task: Task, config: Config, layout: Layout, *, seeds: tuple[int, ...], batch_size: int) -> None:
-        self.task, self.config, self._sharding, self._parts = task, config, layout.whole, layout.parts
+        self.task, self.config, self._layout = task, config, layout
         self.resident: dict[str, Any] = {}
         self.idle_seconds = 0.0
         self._requested: dict[str, Feed] = {}
         self.feed: Feed | None = None
         sampler: Any = task.sampler
         if self._is_streamed(task.train.arrays):
-            options: dict[str, Any] = {"sharding": self._sharding, "workers": config.execution.input_workers}
+            options: dict[str, Any] = {"layout": layout, "workers": config.execution.input_workers}
             steps = config.training.steps
             self.feed = training_feed(sampler, task.train.arrays, seeds, batch_size=batch_size, steps=steps, **options)
         else:
-            self.resident["train"] = put(dict(task.train.arrays), self._sharding)
+            self.resident["train"] = put(dict(task.train.arrays), self._layout.whole)
 
     def _is_streamed(self, arrays: Arrays) -> bool:
         return streams(arrays, self.task.sampler, self.config.execution.stream_above_gib)
@@ -76,24 +76,24 @@ class Splits:
             return True
         if split not in self._requested:
             if not self._is_streamed(arrays):
-                self.resident[split] = put(dict(arrays), self._sharding)
+                self.resident[split] = put(dict(arrays), self._layout.whole)
                 return True
             sampler: Any = self.task.sampler
             size = self.evaluation_batch(arrays)
-            self._requested[split] = evaluation_feed(sampler, arrays, batch_size=size, sharding=self._sharding)
+            self._requested[split] = evaluation_feed(sampler, arrays, batch_size=size, layout=self._layout)
             self._requested[split].begin(0)
         return self._requested[split].is_ready(0)
 
     def evaluation_batch(self, arrays: Arrays) -> int:
         """Items in a batch of an evaluation."""
         items = min(self.config.training.evaluation_batch_size, self.task.sampler.evaluation_size(arrays))
-        return -(-items // self._parts) * self._parts
+        return -(-items // self._layout.parts) * self._layout.parts
 
     def unopened_shape(self, shapes: Mapping[str, Any]) -> Arrays | None:
         """What :meth:`evaluation` will give of a split of such arrays; None where it will be streamed."""
         if self._is_streamed(shapes):
             return None
-        return jax.tree.map(lambda leaf: leaf.update(sharding=self._sharding), dict(shapes))
+        return jax.tree.map(lambda leaf: leaf.update(sharding=self._layout.whole), dict(shapes))
 
     def evaluation_shape(self, split: str, arrays: Arrays) -> Arrays | Chunk:
         """What :meth:`evaluation` gives, or what it looks like."""

@@ -26,10 +26,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 import torch
-from jax.sharding import SingleDeviceSharding
 
 from experiments import plan
 from train import data, devices
@@ -40,6 +38,7 @@ from train.data.task import Task, Train, Validation
 from train.feed import training_feed
 from train.folder import Files
 from train.loop import Watch, run_population
+from train.meshes import Layout
 from train.population import Population
 
 
@@ -127,15 +126,16 @@ def of_torch(arrays: dict, batch: int, workers: int) -> Iterator[int]:
 
 
 def of_the_host(arrays: dict, batch: int, workers: int) -> Iterator[int]:
-    feed = training_feed(ShuffledExamples(), arrays, (0,), batch_size=batch, steps=10**6, sharding=None)
+    layout = Layout("", 1, spread=False)
+    feed = training_feed(ShuffledExamples(), arrays, (0,), batch_size=batch, steps=10**6, layout=layout)
     chunks, _ = streaming.read(feed.chunks, 0, 10**6, workers=workers)
     for rows in chunks:
         yield rows.rows["targets"].size
 
 
 def of_the_feed(arrays: dict, batch: int) -> Iterator[int]:
-    device = SingleDeviceSharding(jax.local_devices()[0])
-    feed = training_feed(ShuffledExamples(), arrays, (0,), batch_size=batch, steps=10**6, sharding=device)
+    layout = Layout("", 1, spread=False)
+    feed = training_feed(ShuffledExamples(), arrays, (0,), batch_size=batch, steps=10**6, layout=layout)
     for step in range(0, 10**6, feed.size):
         yield feed.chunk(step).rows["targets"].size
 

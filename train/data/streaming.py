@@ -167,6 +167,11 @@ def _key(seed: Any) -> Any:
     return randomness.stream(randomness.root(seed), "order")
 
 
+def _repeated(rows: Arrays, count: int) -> Arrays:
+    """One row as many, which take no memory."""
+    return jax.tree.map(lambda leaf: np.broadcast_to(leaf, (count, *leaf.shape[1:])), rows)
+
+
 @dataclasses.dataclass
 class TrainingChunks:
     """From the number of a chunk to its rows, for training. Travels to a worker process without its data.
@@ -198,7 +203,7 @@ class TrainingChunks:
 
     def example(self) -> Arrays:
         """The rows of one batch of nothing but the first item."""
-        return self.sampler.fetch(self.arrays, self.share.of(np.zeros(self.batch_size, np.int32)))
+        return _repeated(self.sampler.fetch(self.arrays, np.zeros(1, np.int32)), self.batch_size // self.share.count)
 
     def __call__(self, chunk: int) -> Rows:
         """The rows of the steps from ``chunk * size`` on."""
@@ -249,7 +254,7 @@ class EvaluationChunks:
 
     def example(self) -> Arrays:
         """The rows of one batch of nothing but the first item."""
-        return self.sampler.fetch_evaluation(self.arrays, np.zeros(self.batch_size, np.int32))
+        return _repeated(self.sampler.fetch_evaluation(self.arrays, np.zeros(1, np.int32)), self.batch_size)
 
     def __call__(self, chunk: int) -> Rows:
         """The rows of the batches from ``chunk * size`` on; past the end of the split they weigh 0."""
