@@ -34,22 +34,22 @@ def table(accounts: Mapping[str, Account]) -> Table:
         found.add_column(name, justify="right", no_wrap=True)
     for name, each in accounts.items():
         parts = (each.parameters, each.optimizer, each.other, each.data, each.temporaries, each.memory, each.sent)
-        found.add_row(name, each.mesh, *(f"{si(part)}B" for part in parts))
+        found.add_row(name, each.mesh, *(_bytes(part) for part in parts))
     return found
 
 
 def collectives(account: Account) -> str:
     """The collectives of a step in words: ``all-reduce 3 (1.4 MB), all-gather 2 (0.4 MB)``."""
-    kinds = [f"{kind} {amount.count} ({si(amount.sent)}B)" for kind, amount in account.traffic.items()]
+    kinds = [f"{kind} {amount.count} ({_bytes(amount.sent)})" for kind, amount in account.traffic.items()]
     return ", ".join(kinds) or "none"
 
 
 def line(account: Account) -> str:
     """An account in one line."""
     return (
-        f"mesh {account.mesh}: each of {account.devices} devices holds {si(account.parameters)}B of parameters, "
-        f"{si(account.optimizer)}B of optimizer state, {si(account.other)}B of other state, {si(account.data)}B of "
-        f"data, {si(account.temporaries)}B of activations and gradients; in a step it sends {si(account.sent)}B: "
+        f"mesh {account.mesh}: each of {account.devices} devices holds {_bytes(account.parameters)} of parameters, "
+        f"{_bytes(account.optimizer)} of optimizer state, {_bytes(account.other)} of other state, "
+        f"{_bytes(account.data)} of data, {_bytes(account.temporaries)} of activations and gradients; in a step it sends {_bytes(account.sent)}: "
         f"{collectives(account)}"
     )
 
@@ -58,3 +58,9 @@ def announce(population: Population) -> None:
     """Log the account of a compiled population before it runs, where it lies on a mesh."""
     if population.layout.is_partitioned:
         logger.info("%s: %s", population.id, line(mesh_account.of_population(population)))
+
+
+def _bytes(count: float) -> str:
+    """``1.20 MB``; ``8 B``."""
+    text = si(count)
+    return f"{text}B" if " " in text else f"{text} B"

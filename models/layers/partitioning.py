@@ -8,7 +8,7 @@ written for whole arrays, nor a GPU's fused kernels: in this mode all layers hav
 import contextlib
 import contextvars
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ def by_batch(x: Shaped[Array, "..."], axis: int = 0) -> Shaped[Array, "..."]:
     axes = _AXES.get()
     if axes is None or not axes.batch or x.ndim <= axis or x.shape[axis] % axes.parts:
         return x
-    free = [PartitionSpec.UNCONSTRAINED] * x.ndim
+    free: list[Any] = [PartitionSpec.UNCONSTRAINED] * x.ndim
     free[axis] = axes.batch
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*free))
 

@@ -57,8 +57,8 @@ COLUMNS = (
 )
 MESHES = {
     "small": ("data:8", "fsdp:8", "data:2,tensor:4", "data:2,fsdp:2,tensor:2"),
-    "gpt2_xl": ("data:8", "fsdp:8", "fsdp:64", "fsdp:32,tensor:5", "data:4,fsdp:64", "fsdp:64,tensor:4"),
-    "resnet50": ("data:8", "data:64", "fsdp:64", "data:256"),
+    "gpt2_xl": ("data:8", "fsdp:64", "fsdp:32,tensor:5", "data:4,fsdp:64", "fsdp:64,tensor:4"),
+    "resnet50": ("data:8", "fsdp:64", "data:256"),
 }
 
 
