@@ -49,8 +49,8 @@ def line(account: Account) -> str:
     return (
         f"mesh {account.mesh}: each of {account.devices} devices holds {_bytes(account.parameters)} of parameters, "
         f"{_bytes(account.optimizer)} of optimizer state, {_bytes(account.other)} of other state, "
-        f"{_bytes(account.data)} of data, {_bytes(account.temporaries)} of activations and gradients; in a step it sends {_bytes(account.sent)}: "
-        f"{collectives(account)}"
+        f"{_bytes(account.data)} of data, {_bytes(account.temporaries)} of activations and gradients; "
+        f"in a step it sends {_bytes(account.sent)}: {collectives(account)}"
     )
 
 

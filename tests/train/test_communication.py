@@ -199,3 +199,17 @@ def test_shapes_alone_bring_nothing_to_a_device(images, base):
     assert {type(leaf).__name__ for leaf in jax.tree.leaves((population.lanes, population.splits.resident))} == {
         "ShapeDtypeStruct"
     }
+
+
+def test_rows_that_are_streamed_lie_where_they_are_used(images, base, quickly_compiled):
+    found = []
+    for limit in (1.0, 0.0):
+        config = replace(base, {"execution.mesh": "data:2", "execution.stream_above_gib": limit})
+        population = Population([Trial(arm="a", seed=0, config=config)], traced_paths([config]), images)
+        source = population.splits.training(0)
+        if limit == 0:
+            rows = source.rows["inputs"]
+            assert rows.sharding.shard_shape(rows.shape)[2] == rows.shape[2] / 2 == base.training.batch_size / 2
+        found.append(population.advance(population.init(), 0, 5)[0].loss_sum)
+        population.splits.close()
+    assert found[0] == found[1]
