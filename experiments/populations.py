@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from experiments import mesh_table
 from experiments.progress import Meter
 from experiments.sittings import Sitting
 from models.base import BadInput
@@ -80,6 +81,7 @@ def run_populations(
 
     def run_one(members: Group, following: Group | None) -> dict[str, float]:
         population = preparation.take(members, following)
+        mesh_table.announce(population)
         told = watch._replace(progress=progress.advance)
         judged = choosing(members.trials) if choosing is not None else None
         return run_population(population, files, told, origin=members.origin, choosing=judged)

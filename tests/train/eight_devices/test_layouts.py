@@ -118,7 +118,7 @@ def test_each_device_keeps_its_part(mesh, request, base):
     for leaf in jax.tree.leaves(states):
         for shard in leaf.addressable_shards:
             held[shard.device.id] += shard.data.nbytes
-    assert max(held) == population.layout.bytes_per_device(states)
+    assert max(held) == meshes.bytes_per_device(states)
     assert max(held) < 0.25 * whole
     lies = {path_name(path): leaf.sharding.spec for path, leaf in jax.tree_util.tree_leaves_with_path(states)}
     kernel = "block_0/feedforward_in/kernel"
