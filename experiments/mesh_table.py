@@ -14,7 +14,7 @@ from train.population import Population
 logger = logging.getLogger("paribus")
 
 SOURCES = (
-    "Bytes on each device, of all its lanes. parameters, optimizer, other state, data: by shapes and shardings; "
+    "Bytes on each device, of all its lanes. Parameters, optimizer, other state, data: by shapes and shardings; "
     "activations, with gradients: XLA's account of the program as compiled for the devices here; sent: by each device "
     "in a step, the collectives of that program, each round a ring."
 )
@@ -27,14 +27,15 @@ def table(accounts: Mapping[str, Account]) -> Table:
     Args:
         accounts: by the population's name.
     """
-    found = Table(title="memory and communication of each device", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for name in ("population", "mesh"):
-        found.add_column(name, overflow="fold")
-    for name in ("parameters", "optimizer", "other state", "data", "activations", "in all", "sent"):
+    mesh = ", ".join(dict.fromkeys(each.mesh for each in accounts.values()))
+    title = f"memory and communication of each device, mesh {mesh}"
+    found = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    found.add_column("population", overflow="fold")
+    for name in ("params", "optim.", "other", "data", "activ.", "in all", "sent"):
         found.add_column(name, justify="right", no_wrap=True)
     for name, each in accounts.items():
         parts = (each.parameters, each.optimizer, each.other, each.data, each.temporaries, each.memory, each.sent)
-        found.add_row(name, each.mesh, *(_bytes(part) for part in parts))
+        found.add_row(name, *(_bytes(part) for part in parts))
     return found
 
 

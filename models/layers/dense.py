@@ -39,6 +39,10 @@ def _matmul_forward(x: Any, kernel: Any) -> tuple[Any, tuple[Any, Any]]:
 
 def _matmul_backward(residuals: tuple[Any, Any], g: Any) -> tuple[Any, Any]:
     x, kernel = residuals
+    if is_partitioned():  # examples that are cut along the second axis cannot stay so where axes are joined
+        leading = tuple(range(x.ndim - 1))
+        kernel_gradient = jax.lax.dot_general(x, g, ((leading, leading), ((), ())))
+        return jnp.matmul(g, kernel.T).astype(x.dtype), kernel_gradient.astype(kernel.dtype)
     rows = math.prod(x.shape[:-1])
     kernel_gradient = jax.lax.platform_dependent(
         x.reshape(rows, x.shape[-1]), g.reshape(rows, g.shape[-1]), cpu=_on_cpu, default=_plain
@@ -48,8 +52,6 @@ def _matmul_backward(residuals: tuple[Any, Any], g: Any) -> tuple[Any, Any]:
 
 def _on_cpu(x: Any, g: Any) -> Any:
     features = g.shape[-1]
-    if is_partitioned():
-        return _plain(x, g)
     if features % 2 == 0 and native.fits(features // 2, x.dtype) and x.shape[-1] * features <= _LARGE:
         return direct.transposed_product(x, g)
     # Without the barrier XLA folds the transpose back into the product.

@@ -39,7 +39,7 @@ class Embedding(nn.Module):
         """
         if 2 * self.vocabulary <= tokens.size:
             return jnp.take(matmul(self.embedding, kernel), tokens, axis=0)
-        return matmul(self(tokens), kernel)
+        return matmul(jnp.take(self.embedding, tokens, axis=0), kernel)
 
     def attend(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch vocabulary"]:
         """Logits of a tied output layer: inner products with every vector (Press and Wolf 2017)."""

@@ -19,6 +19,7 @@ from models.layers import lstm_variants, recurrence
 from models.layers.dense import matmul
 from models.layers.dropout import Dropout
 from models.layers.embeddings import Embedding
+from models.layers.partitioning import by_batch, gathered
 from models.layers.recording import record
 
 State = tuple[Float[Array, "batch _"], ...]
@@ -244,17 +245,17 @@ class RecurrentLayer(nn.Module):
             train: whether to drop.
         """
         cell = self.cell
-        weights = cell.parameters(self, x.shape[-1] if table is None else table.features)
+        weights = jax.tree.map(gathered, cell.parameters(self, x.shape[-1] if table is None else table.features))
         x = reverse(x, lengths) if self.backward else x
         projected = matmul(x, weights["input_kernel"]) if table is None else table.project(x, weights["input_kernel"])
-        projected = projected + weights["bias"][None, None]
+        projected = by_batch(projected + weights["bias"][None, None], axis=1)
         keep = None
         if is_on(recurrent_rate, train=train):
             ones = jnp.ones((x.shape[1], cell.width), projected.dtype)
             keep = Dropout(name="recurrent_dropout")(ones, recurrent_rate, train=train)
 
         def in_order(states: Array) -> Array:
-            states = states.astype(projected.dtype)
+            states = by_batch(states.astype(projected.dtype), axis=1)
             if lengths is not None:
                 real = jnp.arange(states.shape[0])[:, None] < lengths[None]
                 states = jnp.where(real[..., None], states, jnp.zeros((), states.dtype))
