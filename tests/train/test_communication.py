@@ -155,7 +155,9 @@ def test_fully_sharded_storage_gathers_what_it_keeps_in_parts(account_of, images
     assert found.traffic["all-gather"].sent == 1 / 2 * kernel
 
 
-@pytest.mark.parametrize(("remat", "sums"), [(False, 4), (True, 5)])
+@pytest.mark.parametrize(
+    ("remat", "sums"), [pytest.param(False, 4, marks=pytest.mark.slow), pytest.param(True, 5, marks=pytest.mark.slow)]
+)
 def test_tensor_parallelism_sums_twice_forward_and_twice_backward(account_of, text, base, remat, sums):
     """Shoeybi et al. 2019, section 3; with rematerialisation attention's output is summed once more."""
     batch, time, width, depth = 4, 6, 32, 3
@@ -201,6 +203,7 @@ def test_shapes_alone_bring_nothing_to_a_device(images, base):
     }
 
 
+@pytest.mark.slow
 def test_rows_that_are_streamed_lie_where_they_are_used(images, base, quickly_compiled):
     found = []
     for limit in (1.0, 0.0):

@@ -39,9 +39,10 @@ def differences(kept, found):
     return wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
-    ["small", pytest.param("gpt2_xl", marks=pytest.mark.slow), pytest.param("resnet50", marks=pytest.mark.slow)],
+    ["small", "gpt2_xl", "resnet50"],
 )
 def test_the_figures_are_those_that_are_kept(network, tmp_path):
     """In a process of its own, for it has 256 virtual devices."""

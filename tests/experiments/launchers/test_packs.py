@@ -111,7 +111,7 @@ def local(run):
     return run("local")
 
 
-@pytest.mark.parametrize("pack_trials", [0, 2])
+@pytest.mark.parametrize("pack_trials", [2, pytest.param(0, marks=pytest.mark.slow)])
 def test_packs_come_to_what_a_local_run_comes_to_bit_for_bit(run, local, pack_trials):
     engine = InProcess()
     found = run("packs", engine, pack_trials=pack_trials)
@@ -133,6 +133,7 @@ def test_a_pack_that_was_lost_goes_on_from_its_checkpoint(run, local):
     pd.testing.assert_frame_equal(results(found), results(local), check_exact=True)
 
 
+@pytest.mark.slow
 def test_a_pack_that_is_lost_for_ever_is_given_up_and_tried_again_by_the_same_command(run, local):
     class Losing(InProcess):
         def _run(self, pack):
@@ -147,6 +148,7 @@ def test_a_pack_that_is_lost_for_ever_is_given_up_and_tried_again_by_the_same_co
     pd.testing.assert_frame_equal(results(again), results(local), check_exact=True)
 
 
+@pytest.mark.slow
 def test_a_pack_may_run_twice_and_after_it_was_collected(run, tmp_path):
     folders = []
 
@@ -163,6 +165,7 @@ def test_a_pack_may_run_twice_and_after_it_was_collected(run, tmp_path):
     assert not folders[0].exists()
 
 
+@pytest.mark.slow
 def test_a_head_that_went_finds_its_packs_again(run, local, tmp_path):
     class Slow(InProcess):
         """Packs are with the cluster; the first head goes before any begins."""
@@ -189,6 +192,7 @@ def test_a_head_that_went_finds_its_packs_again(run, local, tmp_path):
     pd.testing.assert_frame_equal(results(found), results(local), check_exact=True)
 
 
+@pytest.mark.slow
 def test_what_packs_have_left_goes_on_in_this_process(run, local, tmp_path):
     class Broken(InProcess):
         def states(self, packs):
@@ -209,6 +213,7 @@ def test_what_packs_have_left_goes_on_in_this_process(run, local, tmp_path):
     pd.testing.assert_frame_equal(results(found), results(local), check_exact=True)
 
 
+@pytest.mark.slow
 def test_what_this_process_has_left_goes_on_in_packs(run, local, monkeypatch, tmp_path):
     run("packs", only=["slow"])
     engine = InProcess()
@@ -217,6 +222,7 @@ def test_what_this_process_has_left_goes_on_in_packs(run, local, monkeypatch, tm
     pd.testing.assert_frame_equal(results(found), results(local), check_exact=True)
 
 
+@pytest.mark.slow
 def test_tuning_trials_run_in_packs_too(run):
     space = {"optimizer.learning_rate": Choice((0.01, 0.1, 1.0))}
     study = tiny(Tuning(space=space, search="grid", trials=3))
@@ -231,6 +237,7 @@ def test_tuning_trials_run_in_packs_too(run):
     pd.testing.assert_series_equal(ours, theirs, check_exact=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("losing", [0, 1])
 def test_hopeless_tuning_trials_end_early_in_packs_as_they_do_here(run, losing):
     space = {"optimizer.learning_rate": Choice((0.001, 0.01, 0.1, 1.0, 3.0, 10.0))}
@@ -244,6 +251,7 @@ def test_hopeless_tuning_trials_end_early_in_packs_as_they_do_here(run, losing):
     pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
 
 
+@pytest.mark.slow
 def test_what_tuning_has_found_is_frozen_when_a_pack_is_made(run):
     """So that every run of a pack decides the same, whatever other packs find meanwhile."""
     found = []
