@@ -236,7 +236,7 @@ def test_values_on_the_page_are_those_of_the_records(make_study, make_records):
 def test_the_command_asks_for_exactly_these(names):
     words = shlex.split(rerun(COMMAND + " --config.model.width=64 --only=lstm --parquet", names))
     assert words[:3] == ["python", "-m", "experiments"]
-    overrides, _ = _parse(words[3:])
+    overrides, *_ = _parse(words[3:])
     assert OPTIONS.only == names
     assert OPTIONS.workdir == "again", "where records lie nothing would run"
     assert (OPTIONS.experiment, OPTIONS.preset, OPTIONS.parquet) == ("architectures", "cpu", False)
