@@ -179,7 +179,7 @@ def test_processes_need_a_mesh(folder):
     assert "say how with --mesh" in (folder / "process0.log").read_text()
 
 
-@pytest.mark.xdist_group("slurm")
+@pytest.mark.engine
 @pytest.mark.skipif(bool(NO_SLURM), reason=f"NO SLURM HERE ({NO_SLURM}): srun was not seen to start a gang")
 def test_srun_starts_a_gang_that_finds_its_peers(folder):
     with slurm_cluster.cluster(folder / "slurm") as environment:

@@ -15,7 +15,7 @@ REASON = "" if importlib.util.find_spec("ray") else "ray is not installed"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("ray"),
+    pytest.mark.engine,
     pytest.mark.skipif(bool(REASON), reason=f"NO RAY HERE ({REASON}): no study was run on it"),
 ]
 

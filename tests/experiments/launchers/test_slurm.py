@@ -19,7 +19,7 @@ from tests.experiments.launchers.commands import LONG, STUDY, assert_equal, resu
 REASON = slurm_cluster.lacking() or ("" if importlib.util.find_spec("submitit") else "submitit is not installed")
 SLURM = ("--launcher=slurm", "--launch.partition=low")
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slow, pytest.mark.engine]
 on_slurm = pytest.mark.skipif(bool(REASON), reason=f"NO SLURM HERE ({REASON}): no study was run on it")
 
 
