@@ -15,6 +15,7 @@ random, depend on nothing of the mesh, so results differ by the rounding of sums
 
 import contextlib
 import contextvars
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -251,6 +252,7 @@ class Layout:
         """A function ``(lanes, lanes, shared)`` of each device's own lanes, as one of all of them."""
         specs = (PartitionSpec(LANES), PartitionSpec(LANES), PartitionSpec())
 
+        @functools.wraps(function)
         def own(*arguments: Any) -> Any:
             with self._traced():
                 return function(*arguments)
@@ -266,6 +268,15 @@ class Layout:
         batch = tuple(axis for axis in BATCH if self.sizes[axis] > 1)
         tensor = "tensor" if self.sizes["tensor"] > 1 else None
         return partitioning.partitioned(partitioning.Axes(batch, self.parts, tensor, self.sizes["tensor"]))
+
+    def pinning(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, with the place of its results said: see :meth:`pinned`."""
+
+        @functools.wraps(function)
+        def run(*arguments: Any) -> Any:
+            return self.pinned(function(*arguments))
+
+        return run if self.sizes else function
 
     def pinned(self, result: Any) -> Any:
         """What a program returns, with its place said: that of :meth:`states`; all but states is whole everywhere."""

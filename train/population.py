@@ -355,12 +355,9 @@ class Population:
         first, rest = lanes[0], lanes[1:]
         if name not in self._programs:
             start = time.perf_counter()
-            whole = (over or self._over_lanes)(function)
-
-            def pinned(*arguments: Any) -> Any:
-                return self.layout.pinned(whole(*arguments))
-
-            program = jax.jit(pinned, donate_argnums=(0,) if donate else ())
+            program = jax.jit(
+                self.layout.pinning((over or self._over_lanes)(function)), donate_argnums=(0,) if donate else ()
+            )
             self._programs[name] = program.lower(first, rest, shared).compile({**COMPILER_OPTIONS, **(options or {})})
             self.compile_seconds += time.perf_counter() - start
             logger.debug("%s: compiled %s in %.1f s", self.id, name, time.perf_counter() - start)

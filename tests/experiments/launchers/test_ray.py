@@ -16,6 +16,7 @@ REASON = "" if importlib.util.find_spec("ray") else "ray is not installed"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.engine,
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),  # Ray starts its nodes from here, beside jax
     pytest.mark.skipif(bool(REASON), reason=f"NO RAY HERE ({REASON}): no study was run on it"),
 ]
 
