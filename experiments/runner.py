@@ -25,6 +25,7 @@ from experiments.adaptation import adapted
 from experiments.explanations import run as explanations
 from experiments.feasibility import check_metric, costs, costs_of, load_tasks, matched_plan
 from experiments.launchers import Launch
+from experiments.launchers.request import Request
 from experiments.plan import Plan, check_against, document, load, recorded_matches, resolve, with_matched
 from experiments.populations import work
 from experiments.progress import StudyProgress
@@ -313,7 +314,8 @@ def _train(
                 files = Files(folder, trials, list(tasks.values()), tuning=True)
                 quiet = watch._replace(trackers=(), profiles=None)
                 costs_here = costs_of(trials, mine)
-                crashed += launcher.run(trials, mine, costs_here, files, progress, quiet, tuning.judging(prepared))
+                asked = Request(trials, mine, costs_here, files, progress, quiet, tuning.judging(prepared))
+                crashed += launcher.run(asked)
                 return files.trials
 
             def heed() -> None:
@@ -326,7 +328,8 @@ def _train(
             plan = chosen
         files = Files(folder, plan.trials, list(tasks.values()))
         costs_now = costs_of(plan.trials, tasks)
-        crashed += launcher.run(plan.trials, tasks, costs_now, files, progress, watch, chosen=choose(plan, only))
+        asked = Request(plan.trials, tasks, costs_now, files, progress, watch, chosen=choose(plan, only))
+        crashed += launcher.run(asked)
     return plan, crashed
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from experiments.launchers import packs
 from experiments.launchers.engine import Engine, State
 from experiments.launchers.packs import Pack
+from experiments.launchers.request import Request
 from experiments.populations import work
 from experiments.progress import StudyProgress
 from experiments.tuning.run import Judging
@@ -54,23 +55,14 @@ class Head:
         self.engine, self.folder, self.pack_trials = engine, folder, pack_trials
         self.data_dir, self.deterministic = data_dir, deterministic
 
-    def run(
-        self,
-        trials: Sequence[Trial],
-        tasks: Mapping[Config, Task],
-        expected: Mapping[Config, Cost],
-        files: Files,
-        progress: StudyProgress,
-        watch: Watch,
-        judging: Judging | None = None,
-        chosen: Sequence[Trial] | None = None,
-    ) -> int:
+    def run(self, asked: Request) -> int:
         """Run what has no record yet. Returns the number of trials that crashed.
 
         Raises:
             BadInput: the engine refuses a pack or was told to end it, or a pack cannot run on its machine.
             Interrupted: a stop was asked for; packs may go on.
         """
+        trials, tasks, expected, files, progress, watch, judging, chosen = asked
         wanted = trials if chosen is None else chosen
         finished = files.finished()
         left = [trial for trial in wanted if (trial.id, digest(trial.config)) not in finished]

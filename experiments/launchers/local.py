@@ -1,20 +1,14 @@
 """Runs a study's trials in this process."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import filelock
 
 from experiments.launchers import packs
+from experiments.launchers.request import Request
 from experiments.populations import run_populations
-from experiments.progress import StudyProgress
-from experiments.tuning.run import Judging
 from models.base import BadInput
-from train.config import Config, Trial
-from train.cost import Cost
-from train.data.task import Task
 from train.folder import Files
-from train.loop import Watch
 
 
 class Local:
@@ -27,17 +21,7 @@ class Local:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def run(
-        self,
-        trials: Sequence[Trial],
-        tasks: Mapping[Config, Task],
-        expected: Mapping[Config, Cost],
-        files: Files,
-        progress: StudyProgress,
-        watch: Watch,
-        judging: Judging | None = None,
-        chosen: Sequence[Trial] | None = None,
-    ) -> int:
+    def run(self, asked: Request) -> int:
         """See :func:`experiments.populations.run_populations`.
 
         Raises:
@@ -45,8 +29,9 @@ class Local:
             Interrupted: a stop was asked for.
         """
         for pack in packs.all_of(self.folder):
-            if (pack.judging is None) == (judging is None):
-                _take_over(pack, files)
+            if (pack.judging is None) == (asked.judging is None):
+                _take_over(pack, asked.files)
+        trials, tasks, expected, files, progress, watch, judging, chosen = asked
         choosing = None if judging is None else judging.choosing(files.curves.rows)
         return run_populations(trials, tasks, expected, files, progress, watch, choosing, chosen)
 
