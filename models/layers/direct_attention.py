@@ -4,7 +4,8 @@ XLA keeps the scores of all heads in memory between the two products, the softma
 queries, keys and values out in another order for its products of many matrices. Here they are read where they lie.
 
 Weights are kept transposed, [batch, heads, keys, queries]: a vector holds neighbouring queries, so that maxima and
-sums over keys need no exchange between the lanes of a vector. Only for single precision.
+sums over keys need no exchange between the lanes of a vector. The last vector of a head, and the last block of
+queries, overlap the one before them where sizes are no multiples. Only for single precision.
 """
 
 import functools
@@ -16,7 +17,10 @@ import numpy as np
 
 from models.layers import engines, native, vector_functions
 from models.layers.native import Body
-from models.layers.products import product_tile, vectors_of
+from models.layers.products import product_tile, side_by_side
+
+LEAST_LANES = 4
+"""Fewer queries, or shorter heads, are left to XLA's operations."""
 
 ROWS = 4
 """Rows of a tile of a product: with two vectors each, as many sums as hide the time that a sum takes."""
@@ -30,6 +34,8 @@ class _Sizes(NamedTuple):
     key: int
     value: int
     causal: bool
+    lanes: int
+    """Elements in a vector: no more than a head has, or there are queries."""
     width: int
     """Queries in a block: one or two vectors."""
 
@@ -40,9 +46,7 @@ def fits(queries: Any, keys: Any, values: Any) -> bool:
     heads = {array.shape[2] for array in (queries, keys, values)}
     if kinds != {np.dtype(np.float32)} or len(heads) > 1 or not native.is_available():
         return False
-    lanes = engines.vector_bytes() // 4
-    sizes = queries.shape[-1], values.shape[-1]
-    return queries.shape[1] >= lanes and keys.shape[1] >= ROWS and not any(size % lanes for size in sizes)
+    return keys.shape[1] >= ROWS and _lanes(queries, values) >= LEAST_LANES
 
 
 def value(queries: Any, keys: Any, values: Any, lengths: Any, *, causal: bool) -> tuple[Any, Any]:
@@ -59,7 +63,9 @@ def value(queries: Any, keys: Any, values: Any, lengths: Any, *, causal: bool) -
     weights_shape = (sizes.batch, sizes.heads, sizes.keys, sizes.queries)
     shapes = ((*queries.shape[:3], sizes.value), weights_shape, (sizes.key * sizes.queries,))
     write = functools.partial(_write_value, sizes)
-    out, weights, _ = native.call(("attention", *sizes), write, (queries, keys, values, lengths), shapes)
+    out, weights, _ = native.call(
+        ("attention", *sizes), write, (queries, keys, values, lengths), shapes, lanes=sizes.lanes
+    )
     return out, weights
 
 
@@ -69,21 +75,28 @@ def gradients(queries: Any, keys: Any, values: Any, weights: Any, g: Any, *, cau
     scratch = ((sizes.value * sizes.queries,), (sizes.keys * sizes.queries,))
     shapes = (queries.shape, keys.shape, values.shape, *scratch)
     write = functools.partial(_write_gradients, sizes)
-    return tuple(native.call(("attention_gradients", *sizes), write, (queries, keys, values, weights, g), shapes)[:3])
+    operands = (queries, keys, values, weights, g)
+    return tuple(native.call(("attention_gradients", *sizes), write, operands, shapes, lanes=sizes.lanes)[:3])
 
 
 def _sizes(queries: Any, keys: Any, values: Any, causal: bool) -> _Sizes:
     batch, count, heads, key = queries.shape
-    lanes = engines.vector_bytes() // 4
+    lanes = _lanes(queries, values)
     width = lanes * (2 if count >= 2 * lanes else 1)
-    return _Sizes(batch, count, keys.shape[1], heads, key, values.shape[-1], causal, width)
+    return _Sizes(batch, count, keys.shape[1], heads, key, values.shape[-1], causal, lanes, width)
+
+
+def _lanes(queries: Any, values: Any) -> int:
+    """Elements in a vector: a power of two, as many as the processor's vectors, the queries and a head have."""
+    least = min(engines.vector_bytes() // 4, *queries.shape[1::2], values.shape[-1])
+    return 1 << (least.bit_length() - 1) if least else 0
 
 
 def _write_value(sizes: _Sizes, body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
     (queries, keys, values, lengths), (out, weights, scratch) = operands, results
     heads, vectors = sizes.heads, sizes.width // body.lanes
     transpose = _transpose(body, "transpose", sizes.queries, heads * sizes.key, sizes.key, 1 / math.sqrt(sizes.key))
-    scores = _scores(body, sizes, vectors, sizes.key)
+    scores = _scores(body, sizes, sizes.key)
     softmax = _softmax(body, sizes, vectors)
     mix = _by_rows(body, "mix", sizes.width, sizes.value, left=(1, sizes.queries), stride=heads * sizes.value)
     with body.loop(sizes.batch) as n:
@@ -113,7 +126,7 @@ def _write_gradients(sizes: _Sizes, body: Body, operands: Sequence[Any], results
     (queries, keys, values, weights, g), (dqueries, dkeys, dvalues, scratch, dscores) = operands, results
     heads, vectors = sizes.heads, sizes.width // body.lanes
     transpose = _transpose(body, "transpose", sizes.queries, heads * sizes.value, sizes.value, 1.0)
-    slopes = _scores(body, sizes, vectors, sizes.value)
+    slopes = _scores(body, sizes, sizes.value)
     through = _softmax_gradient(body, sizes, vectors)
     key_step, value_step = heads * sizes.key, heads * sizes.value
     by_query = _by_rows(body, "by_query", sizes.width, sizes.key, left=(1, sizes.queries), stride=key_step)
@@ -154,23 +167,27 @@ def _bound(body: Body, sizes: _Sizes, first: Any) -> Any:
     return body.least(body.ir.add(first, body.integer(max(sizes.width, ROWS))), sizes.keys)
 
 
-def _scores(body: Body, sizes: _Sizes, vectors: int, size: int) -> Body:
+def _scores(body: Body, sizes: _Sizes, size: int) -> Body:
     """A tile of the product of a matrix [keys, heads * size] with one that is transposed: [size, queries]."""
     steps = (sizes.heads * size, 1)
-    return product_tile(body, "scores", ROWS, vectors, left=steps, right=sizes.queries, out=sizes.queries)
+    starts = range(0, sizes.width, body.lanes)
+    return product_tile(body, "scores", ROWS, starts, left=steps, right=sizes.queries, out=sizes.queries)
 
 
 def _by_rows(body: Body, name: str, rows: int, size: int, *, left: tuple[int, int], stride: int) -> Any:
     """A function that writes the product of ``rows`` rows with a matrix [count, size], tile by tile."""
-    vectors = vectors_of(size, body.lanes)
-    tile = product_tile(body, name, ROWS, vectors, left=left, right=stride, out=stride)
+    groups = [(starts[0], tuple(start - starts[0] for start in starts)) for starts in side_by_side(size, body.lanes)]
+    tiles = {
+        pattern: product_tile(body, f"{name}_{number}", ROWS, pattern, left=left, right=stride, out=stride)
+        for number, pattern in enumerate(dict.fromkeys(pattern for _, pattern in groups))
+    }
 
     def write(left_at: Any, right_at: Any, out_at: Any, count: Any) -> None:
         for row in range(0, rows, ROWS):
-            for column in range(0, size, vectors * body.lanes):
+            for column, pattern in groups:
                 rows_at = body.shifted(left_at, (row * left[0], 1))
                 into = body.shifted(out_at, (row * stride + column, 1))
-                body.call(tile, [rows_at, body.shifted(right_at, (column, 1)), into, count])
+                body.call(tiles[pattern], [rows_at, body.shifted(right_at, (column, 1)), into, count])
 
     return write
 
@@ -179,7 +196,7 @@ def _transpose(body: Body, name: str, rows: int, step: int, size: int, factor: f
     """A function from rows [rows, size], ``step`` elements apart, to ``factor`` times their transpose [size, rows]."""
     part = body.function(name, 2)
     source, out = part.arguments
-    with part.covering(rows, part.lanes) as row, part.loop(size, part.lanes) as column:
+    with part.covering(rows, part.lanes) as row, part.covering(size, part.lanes) as column:
         lines = [part.load(source, (row, step), (column, 1), (i * step, 1)) for i in range(part.lanes)]
         for i, line in enumerate(part.transposed(lines)):
             part.store(part.ir.fmul(line, part.constant(factor)), out, (column, rows), (row, 1), (i * rows, 1))

@@ -112,7 +112,8 @@ def _product(body: Body, batch: int, inputs: int, columns: int, *, added: bool) 
     """A function that writes the product of a matrix [batch, inputs] and a kernel in panels."""
     vectors, rows = vectors_of(columns, body.lanes), min(ROWS, batch)
     width = vectors * body.lanes
-    tile = product_tile(body, "product", rows, vectors, left=(inputs, 1), right=width, out=columns, added=added)
+    starts = range(0, width, body.lanes)
+    tile = product_tile(body, "product", rows, starts, left=(inputs, 1), right=width, out=columns, added=added)
 
     def write(left: Any, panels: Any, out: Any, *base: Any) -> None:
         with body.loop(columns // width) as panel, body.covering(batch, rows) as row:

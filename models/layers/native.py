@@ -61,12 +61,12 @@ class Body:
         lanes: elements in a vector.
     """
 
-    def __init__(self, module: Any, function: Any, element: Any, threads: "Threads | None" = None) -> None:
+    def __init__(self, module: Any, function: Any, element: Any, lanes: int, threads: "Threads | None" = None) -> None:
         from llvmlite import ir
 
         self.threads = threads
         self._types, self._module, self._element = ir, module, element
-        self.lanes = engines.vector_bytes() // (4 if isinstance(element, ir.FloatType) else 8)
+        self.lanes = lanes
         self.vector = ir.VectorType(element, self.lanes)
         self.ir = ir.IRBuilder(function.append_basic_block())
         self.arguments = function.args
@@ -238,7 +238,7 @@ class Body:
         function.attributes.add("noinline")
         for argument in function.args[: 0 if aliased else arguments]:
             argument.add_attribute("noalias")
-        return Body(self._module, function, self._element)
+        return Body(self._module, function, self._element, self.lanes)
 
     def call(self, other: "Body", arguments: Sequence[Any]) -> None:
         """Call another function of the same module."""
@@ -284,7 +284,7 @@ class Body:
 
     def _call_memory(self, function: Any, pointers: Sequence[Any], values: Sequence[Any], count: int) -> None:
         types = self._types
-        size = count * engines.vector_bytes() // self.lanes
+        size = count * (4 if isinstance(self._element, types.FloatType) else 8)
         bytes_ = [self.ir.bitcast(pointer, types.IntType(8).as_pointer()) for pointer in pointers]
         self.ir.call(function, [*bytes_, *values, self.integer(size), types.IntType(1)(0)])
 
@@ -294,6 +294,8 @@ def call(
     write: Callable[[Body, Sequence[Any], Sequence[Any]], None],
     operands: Sequence[Any],
     results: Sequence[tuple[int, ...]],
+    *,
+    lanes: int | None = None,
 ) -> list[Any]:
     """The results of machine code, as a custom call of XLA's. Lanes of ``vmap`` go one after another.
 
@@ -302,17 +304,19 @@ def call(
         write: writes the function: ``(body, pointers to the operands, pointers to the results)``.
         operands: arrays of one type, float32 or float64.
         results: shapes of the results, which have the same type. What is not written there is undefined.
+        lanes: elements in a vector; None for as many as the processor's hold.
     """
     dtype = operands[0].dtype
-    key = (*key, str(dtype))
+    lanes = lanes or engines.vector_bytes() // dtype.itemsize
+    key = (*key, str(dtype), lanes)
     with _LOCK:
         if key not in _TARGETS:
-            _TARGETS[key] = engines.target(_text(write, dtype, len(operands), len(results)))
+            _TARGETS[key] = engines.target(_text(write, dtype, lanes, len(operands), len(results)))
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in results]
     return list(jax.ffi.ffi_call(_TARGETS[key], shapes, vmap_method="sequential")(*operands))
 
 
-def _text(write: Callable[..., None], dtype: Any, operands: int, results: int) -> str:
+def _text(write: Callable[..., None], dtype: Any, lanes: int, operands: int, results: int) -> str:
     """LLVM's text of a module with a handler, as XLA's foreign function interface calls it."""
     from llvmlite import ir
 
@@ -320,7 +324,7 @@ def _text(write: Callable[..., None], dtype: Any, operands: int, results: int) -
     byte, number, long = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
     module = ir.Module(name="paribus")
     handler = ir.Function(module, ir.FunctionType(byte, [byte]), "handler")
-    body = Body(module, handler, element, Threads(module, handler.args[0]))
+    body = Body(module, handler, element, lanes, Threads(module, handler.args[0]))
     build, (frame,) = body.ir, handler.args
 
     def field(structure: Any, offset: int, kind: Any) -> Any:

@@ -54,8 +54,8 @@ def test_vector_functions_at_the_ends_of_the_numbers(name, at_infinity, below):
 def problems(draw):
     lanes = engines.vector_bytes() // 4
     batch, heads = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    queries, keys = draw(st.integers(lanes, 3 * lanes + 1)), draw(st.integers(4, 25))
-    key, value = (lanes * draw(st.integers(1, 3)) for _ in range(2))
+    queries, keys = draw(st.integers(4, 3 * lanes + 1)), draw(st.integers(4, 25))
+    key, value = (draw(st.integers(4, 3 * lanes + 1)) for _ in range(2))
     lengths = draw(st.none() | st.lists(st.integers(0, keys), min_size=batch, max_size=batch))
     return (batch, queries, heads, key), (batch, keys, heads, key), (batch, keys, heads, value), lengths
 
@@ -87,11 +87,20 @@ def test_every_form_equals_the_formulas_in_float64(problem, causal):
     check(problem, causal)
 
 
+@pytest.mark.parametrize("bytes_", [16, 32, 64])
+@pytest.mark.parametrize(("key", "value"), [(8, 24), (12, 12), (5, 37)])
 @pytest.mark.parametrize("causal", [False, True])
-def test_equals_the_formulas_in_float64(causal):
-    lanes = engines.vector_bytes() // 4
-    heads = ((3, 2 * lanes + 3, 2, lanes), (3, 11, 2, lanes), (3, 11, 2, 3 * lanes))
-    check((*heads, [11, 2, 0]), causal)
+def test_equals_the_formulas_in_float64(key, value, causal, bytes_, monkeypatch):
+    """Heads of a whole number of vectors, and others; vectors of the sizes that processors have."""
+    monkeypatch.setattr(engines, "vector_bytes", lambda: bytes_)
+    check(((3, 19, 2, key), (3, 11, 2, key), (3, 11, 2, value), [11, 2, 0]), causal)
+
+
+def test_what_is_too_short_is_left_to_others():
+    fitting = [jnp.ones((2, 4, 2, 4))] * 3
+    assert direct_attention.fits(*fitting)
+    for shape in ((2, 3, 2, 4), (2, 4, 2, 3), (2, 0, 2, 4), (2, 4, 2, 0)):
+        assert not direct_attention.fits(*[jnp.ones(shape)] * 3)
 
 
 def check(problem, causal):

@@ -7,6 +7,7 @@ import pytest
 
 from models import BadInput, Shapes, build, encoder_decoder
 from models.inputs import Padded, Pair
+from models.layers import direct_attention
 from tests.lowering import lowered
 
 WORDS = 9
@@ -131,7 +132,9 @@ def test_tables_of_their_own():
 
 
 @pytest.mark.slow
-def test_dropout_off_draws_nothing_and_on_drops():
+def test_dropout_off_draws_nothing_and_on_drops(monkeypatch):
+    # Attention by machine code rounds otherwise than by XLA's operations, which dropout of its weights needs.
+    monkeypatch.setattr(direct_attention, "fits", lambda *arrays: False)
     model, variables = _made(dropout_rate=0.0)
     still = _logits(model, variables, _pair())
     np.testing.assert_array_equal(_logits(model, variables, _pair(), train=True), still)  # no stream is given

@@ -7,6 +7,7 @@ import pytest
 
 from models import BadInput, Shapes, build, transformer
 from models.inputs import Padded
+from models.layers import direct_attention
 from tests.lowering import lowered
 
 IMAGE = Shapes(inputs=(8, 4, 1), vocabulary=None, outputs=3, per_position=False)
@@ -156,7 +157,9 @@ def test_residual_projections_begin_smaller():
     np.testing.assert_allclose(ratio, 1 / 2, rtol=0.1)
 
 
-def test_dropout_off_draws_nothing_and_zero_changes_nothing():
+def test_dropout_off_draws_nothing_and_zero_changes_nothing(monkeypatch):
+    # Attention by machine code rounds otherwise than by XLA's operations, which dropout of its weights needs.
+    monkeypatch.setattr(direct_attention, "fits", lambda *arrays: False)
     model, variables, x = _made(TOKENS)
     still = _logits(model, variables, x)
     np.testing.assert_array_equal(_logits(model, variables, x, train=True), still)  # no stream is given
