@@ -135,6 +135,11 @@ class Body:
         place = self.ir.bitcast(self.shifted(pointer, *terms), self.vector.as_pointer())
         self.ir.store(value, place, align=4)
 
+    def store_first(self, value: Any, pointer: Any, *terms: tuple[Any, int]) -> None:
+        """Write the first element of a vector there."""
+        element = self.ir.extract_element(value, self._types.IntType(32)(0))
+        self.ir.store(element, self.shifted(pointer, *terms))
+
     def spread(self, pointer: Any, *terms: tuple[Any, int]) -> Any:
         """A vector that holds the one element there in every lane."""
         return self._in_all_lanes(self.ir.load(self.shifted(pointer, *terms)), self.vector)
@@ -170,6 +175,18 @@ class Body:
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         """``a * b + c``, rounded once where the processor can."""
         return self.ir.call(self._intrinsic("fmuladd", 3), [a, b, c])
+
+    def square_root(self, x: Any) -> Any:
+        """The square roots, correctly rounded."""
+        return self.ir.call(self._intrinsic("sqrt", 1), [x])
+
+    def total(self, x: Any) -> Any:
+        """The sum of a vector's elements, in every lane: halves are added to each other, then quarters, and so on."""
+        kind, step = self._types.VectorType(self._types.IntType(32), self.lanes), self.lanes // 2
+        while step:
+            order = self._types.Constant(kind, [lane ^ step for lane in range(self.lanes)])
+            x, step = self.ir.fadd(x, self.ir.shuffle_vector(x, x, order)), step // 2
+        return x
 
     def nearest(self, x: Any) -> Any:
         """The nearest integers, as numbers."""
@@ -307,11 +324,11 @@ def call(
         lanes: elements in a vector; None for as many as the processor's hold.
     """
     dtype = operands[0].dtype
-    lanes = lanes or engines.vector_bytes() // dtype.itemsize
-    key = (*key, str(dtype), lanes)
+    size: int = lanes or engines.vector_bytes() // dtype.itemsize
+    key = (*key, str(dtype), size)
     with _LOCK:
         if key not in _TARGETS:
-            _TARGETS[key] = engines.target(_text(write, dtype, lanes, len(operands), len(results)))
+            _TARGETS[key] = engines.target(_text(write, dtype, size, len(operands), len(results)))
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in results]
     return list(jax.ffi.ffi_call(_TARGETS[key], shapes, vmap_method="sequential")(*operands))
 
