@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from models.layers import direct_attention
 from models.layers.derivatives import is_twice_differentiable
+from models.layers.direct_attention import Heads
 from models.layers.partitioning import is_partitioned
 
 
@@ -52,6 +53,31 @@ def attention(
         real = jnp.full(len(keys), keys.shape[1]) if mask is None else jnp.sum(mask, axis=1)
         return _direct(queries, keys, values, real.astype(queries.dtype), causal)
     return _plain(queries, keys, values, causal, mask, positions, bias, drop, observe)
+
+
+def takes_joined(x: Float[Array, "batch time width"], heads: Heads) -> bool:
+    """Whether :func:`joined_attention` is to be taken at the positions of ``x``: where it saves copies."""
+    joined = jax.ShapeDtypeStruct((*x.shape[:2], 0), x.dtype)
+    return direct_attention.fits(*direct_attention.parts_of(joined, heads))
+
+
+def joined_attention(
+    joined: Float[Array, "batch time features"],
+    heads: Heads,
+    *,
+    causal: bool,
+    mask: Bool[Array, "batch time"] | None = None,
+) -> Float[Array, "batch time heads value_size"]:
+    """The same of a sequence to itself, by machine code that reads what one product for all of them has written.
+
+    Args:
+        joined: at each position the queries of all heads, then their keys, then their values.
+        heads: their number and sizes.
+        causal: position t sees positions up to t only.
+        mask: true at the positions that there are; the real ones come first. None where all are real.
+    """
+    real = jnp.full(len(joined), joined.shape[1]) if mask is None else jnp.sum(mask, axis=1)
+    return _joined(joined, real.astype(joined.dtype), heads, causal)
 
 
 def _plain(
@@ -121,39 +147,74 @@ def _mix(weights: Array, values: Array) -> Float[Array, "batch queries heads val
 
 def _direct_forward(queries: Any, keys: Any, values: Any, real: Any, causal: bool) -> tuple[Any, Any]:
     """Attention and its weights transposed, [batch, heads, keys, queries]; ``real`` are the keys of each sequence."""
-
-    def elsewhere(queries: Array, keys: Array, values: Array, real: Array) -> tuple[Array, Array]:
-        found: list[Array] = []
-        mask = jnp.arange(keys.shape[1], dtype=real.dtype)[None] < real[:, None]
-        out = _plain(queries, keys, values, causal, mask, observe=found.append)
-        return out, jnp.swapaxes(found[0], 2, 3)
-
     here = functools.partial(direct_attention.value, causal=causal)
+    elsewhere = functools.partial(_value_elsewhere, causal=causal)
     out, weights = jax.lax.platform_dependent(queries, keys, values, real, cpu=here, default=elsewhere)
     return out, (queries, keys, values, weights, real)
 
 
 def _direct_backward(causal: bool, residuals: Any, g: Any) -> tuple[Any, ...]:
     *arrays, real = residuals
-
-    def elsewhere(queries: Array, keys: Array, values: Array, weights: Array, g: Array) -> tuple[Array, Array, Array]:
-        weights = jnp.swapaxes(weights, 2, 3)
-        slopes = jnp.einsum("bqhd,bkhd->bhqk", g, values)
-        slopes = weights * (slopes - jnp.sum(weights * slopes, axis=-1, keepdims=True))
-        slopes = slopes * (1 / math.sqrt(queries.shape[-1]))
-        return (
-            jnp.einsum("bhqk,bkhd->bqhd", slopes, keys),
-            jnp.einsum("bhqk,bqhd->bkhd", slopes, queries),
-            jnp.einsum("bhqk,bqhd->bkhd", weights, g),
-        )
-
     here = functools.partial(direct_attention.gradients, causal=causal)
-    gradients = jax.lax.platform_dependent(*arrays, g, cpu=here, default=elsewhere)
+    gradients = jax.lax.platform_dependent(*arrays, g, cpu=here, default=_gradients_elsewhere)
     return *gradients, jnp.zeros_like(real)
+
+
+def _value_elsewhere(queries: Any, keys: Any, values: Any, real: Any, *, causal: bool) -> tuple[Any, Any]:
+    """What machine code computes, in XLA's operations."""
+    found: list[Array] = []
+    mask = jnp.arange(keys.shape[1], dtype=real.dtype)[None] < real[:, None]
+    out = _plain(queries, keys, values, causal, mask, observe=found.append)
+    return out, jnp.swapaxes(found[0], 2, 3)
+
+
+def _gradients_elsewhere(queries: Any, keys: Any, values: Any, weights: Any, g: Any) -> tuple[Any, Any, Any]:
+    weights = jnp.swapaxes(weights, 2, 3)
+    slopes = jnp.einsum("bqhd,bkhd->bhqk", g, values)
+    slopes = weights * (slopes - jnp.sum(weights * slopes, axis=-1, keepdims=True))
+    slopes = slopes * (1 / math.sqrt(queries.shape[-1]))
+    return (
+        jnp.einsum("bhqk,bkhd->bqhd", slopes, keys),
+        jnp.einsum("bhqk,bqhd->bkhd", slopes, queries),
+        jnp.einsum("bhqk,bqhd->bkhd", weights, g),
+    )
 
 
 _direct = jax.custom_vjp(lambda *arguments: _direct_forward(*arguments)[0], nondiff_argnums=(4,))
 _direct.defvjp(_direct_forward, _direct_backward)
+
+
+def _joined_forward(joined: Any, real: Any, heads: Heads, causal: bool) -> tuple[Any, Any]:
+    """Attention of queries, keys and values that lie beside each other at each position."""
+
+    def elsewhere(joined: Array, real: Array) -> tuple[Array, Array]:
+        return _value_elsewhere(*_apart(joined, heads), real, causal=causal)
+
+    here = functools.partial(direct_attention.joined_value, heads=heads, causal=causal)
+    out, weights = jax.lax.platform_dependent(joined, real, cpu=here, default=elsewhere)
+    return out, (joined, weights, real)
+
+
+def _joined_backward(heads: Heads, causal: bool, residuals: Any, g: Any) -> tuple[Any, Any]:
+    joined, weights, real = residuals
+
+    def elsewhere(joined: Array, weights: Array, g: Array) -> Array:
+        gradients = _gradients_elsewhere(*_apart(joined, heads), weights, g)
+        return jnp.concatenate([each.reshape(*joined.shape[:2], -1) for each in gradients], axis=-1)
+
+    here = functools.partial(direct_attention.joined_gradient, heads=heads, causal=causal)
+    return jax.lax.platform_dependent(joined, weights, g, cpu=here, default=elsewhere), jnp.zeros_like(real)
+
+
+def _apart(joined: Any, heads: Heads) -> tuple[Any, Any, Any]:
+    """Queries, keys and values, [batch, time, heads, size]."""
+    parts = jnp.split(joined, [heads.count * heads.key, 2 * heads.count * heads.key], axis=-1)
+    queries, keys, values = (each.reshape(*joined.shape[:2], heads.count, -1) for each in parts)
+    return queries, keys, values
+
+
+_joined = jax.custom_vjp(lambda *arguments: _joined_forward(*arguments)[0], nondiff_argnums=(2, 3))
+_joined.defvjp(_joined_forward, _joined_backward)
 
 
 def _fused_kernel_takes(queries: Array, keys: Array, values: Array) -> bool:

@@ -115,8 +115,13 @@ class HeadsDense(nn.Module):
     kernel_init: nn.initializers.Initializer
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch time inputs"]) -> list[Array]:
-        """The heads of each group, [batch, time, heads, size]."""
+    def __call__(self, x: Float[Array, "batch time inputs"], *, joined: bool = False) -> list[Array]:
+        """The heads of each group, [batch, time, heads, size].
+
+        Args:
+            x: inputs.
+            joined: give one array instead, [batch, time, features of all], where heads lie on one device.
+        """
         sizes = [heads * size for heads, size in self.groups]
         ends = [sum(sizes[: number + 1]) for number in range(len(sizes) - 1)]
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], sum(sizes)))
@@ -124,7 +129,10 @@ class HeadsDense(nn.Module):
         parts = tensor_parts(*(heads for heads, _ in self.groups))
         if parts == 1:
             y = matmul(x, gathered(kernel))
-            found = jnp.split(y if bias is None else y + gathered(bias)[None, None], ends, axis=-1)
+            y = y if bias is None else y + gathered(bias)[None, None]
+            if joined:
+                return [y]
+            found = jnp.split(y, ends, axis=-1)
         else:
             y = matmul(x, gathered(_by_part(kernel, ends, parts), 1))
             y = y if bias is None else y + gathered(_by_part(bias, ends, parts), 0)[None, None]

@@ -10,8 +10,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from models.layers import positions as order
 from models.layers.activations import GATED, activation
-from models.layers.attention import attention
+from models.layers.attention import attention, joined_attention, takes_joined
 from models.layers.dense import Dense, HeadsDense
+from models.layers.direct_attention import Heads
 from models.layers.dropout import Dropout
 from models.layers.partitioning import by_batch, by_head
 from models.layers.recording import COLLECTION, record
@@ -111,6 +112,15 @@ class Block(nn.Module):
         config, size = self.config, sizes(self.config)
         groups = ((config.heads, size.key), (size.kv_heads, size.key), (size.kv_heads, size.value))
         project = HeadsDense(groups, config.use_bias, kernel_init(config), name="queries_keys_values")
+        hooks = self._hooks("attention_weights", "dropout_weights", context)
+        out = self._dense_out("attention_out", config.heads)
+        changed = config.qk_norm or config.positions in ("rotary", "alibi")
+        if cache is None and not (changed or hooks) and size.kv_heads == config.heads:
+            heads = Heads(config.heads, size.key, size.value)
+            if takes_joined(x, heads):
+                (joined,) = project(x, joined=True)
+                mixed = joined_attention(joined, heads, causal=self.causal, mask=context.mask)
+                return out(mixed.reshape(*x.shape[:2], -1)), None
         queries, keys, values = project(x)
         if config.qk_norm:
             queries, keys = norm(config, "norm_queries")(queries), norm(config, "norm_keys")(keys)
@@ -128,9 +138,9 @@ class Block(nn.Module):
             mask=context.mask if cache is None else None,
             positions=None if cache is None else context.positions,
             bias=bias,
-            **self._hooks("attention_weights", "dropout_weights", context),
+            **hooks,
         )
-        return self._dense_out("attention_out", config.heads)(mixed.reshape(*x.shape[:2], -1)), cache
+        return out(mixed.reshape(*x.shape[:2], -1)), cache
 
     def _attend_to_source(self, x: Array, context: Context, memory: KeysValues) -> Array:
         """Attention of the sequence to its source (Vaswani et al. 2017, section 3.2.3)."""

@@ -96,6 +96,27 @@ def test_equals_the_formulas_in_float64(key, value, causal, bytes_, monkeypatch)
     check(((3, 19, 2, key), (3, 11, 2, key), (3, 11, 2, value), [11, 2, 0]), causal)
 
 
+@pytest.mark.parametrize("lengths", [None, [19, 2, 0]])
+@pytest.mark.parametrize("causal", [False, True])
+def test_of_one_array_is_that_of_its_parts_bit_for_bit(causal, lengths):
+    heads = direct_attention.Heads(3, 12, 20)
+    random = np.random.default_rng(0)
+    joined = jnp.asarray(random.normal(size=(3, 19, 3 * 44)), jnp.float32)
+    g = jnp.asarray(random.normal(size=(3, 19, 3, 20)), jnp.float32)
+    mask = None if lengths is None else jnp.arange(19)[None] < jnp.asarray(lengths)[:, None]
+
+    def apart(joined):
+        ends = [3 * 12, 2 * 3 * 12]
+        parts = (each.reshape(3, 19, 3, -1) for each in jnp.split(joined, ends, axis=-1))
+        return attention.attention(*parts, causal=causal, mask=mask)
+
+    assert attention.takes_joined(joined, heads)
+    out, pull = jax.vjp(lambda x: attention.joined_attention(x, heads, causal=causal, mask=mask), joined)
+    expected, expected_pull = jax.vjp(apart, joined)
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(pull(g)[0], expected_pull(g)[0])
+
+
 def test_what_is_too_short_is_left_to_others():
     fitting = [jnp.ones((2, 4, 2, 4))] * 3
     assert direct_attention.fits(*fitting)
@@ -131,11 +152,13 @@ def test_the_form_of_other_platforms_is_the_same_function(monkeypatch):
     """What is lowered for them: XLA's operations, with a gradient of their own."""
     random = np.random.default_rng(0)
     arrays = [jnp.asarray(random.normal(size=(2, 16, 2, 16)), jnp.float32) for _ in range(3)]
-    real = jnp.asarray([16.0, 5.0])
+    real, heads = jnp.asarray([16.0, 5.0]), direct_attention.Heads(2, 16, 16)
 
     def run(*arrays):
         out, pull = jax.vjp(lambda *a: attention._direct(*a, real, True), *arrays)
-        return out, *pull(jnp.cos(out))
+        joined = jnp.concatenate([array.reshape(2, 16, -1) for array in arrays], axis=-1)
+        other, pull_other = jax.vjp(lambda a: attention._joined(a, real, heads, True), joined)
+        return out, *pull(jnp.cos(out)), other, *pull_other(jnp.cos(other))
 
     ours = jax.jit(run)(*arrays)
     jax.clear_caches()
