@@ -9,7 +9,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from models.layers import direct, engines, native, patches, winograd
+from models.layers import direct, direct_winograd, engines, native, patches, winograd
 from models.layers.partitioning import by_batch, is_partitioned
 from models.layers.patches import Geometry
 
@@ -26,9 +26,9 @@ def convolve(
     """``y[b, t, f] = Σ_ic x[b, s t + d i - p, c] kernel[i, c, f]``, zero outside ``x``; images alike over two axes.
 
     This is cross-correlation, as every deep learning library means by convolution. XLA's own form is
-    several times slower on CPU inside a loop, so there it is one of three others: Winograd's
-    (``layers/winograd.py``) for many channels, else the direct sum as machine code
-    (``layers/direct.py``), and where few features do not fill the processor's vectors one product of
+    several times slower on CPU inside a loop, so there it is one of three others: Winograd's for 3x3 kernels
+    that move by one pixel (``layers/direct_winograd.py``), else the direct sum (``layers/direct.py``), both as
+    machine code, and where few features do not fill the processor's vectors one product of
     the matrix of all patches with the kernel (``layers/patches.py``; Chellapilla et al. 2006, "High
     Performance Convolutional Neural Networks for Document Processing", section 4). Elsewhere it is
     XLA's own, and on several devices together it is, too. With a kernel of one element it is a plain product
@@ -151,8 +151,8 @@ def _on_cpu(form: Any, geometry: Geometry) -> Any:
 
 
 def _value(x: Any, kernel: Any, geometry: Geometry) -> Any:
-    if _is_winograd(x.shape, kernel.shape, geometry, channels=32):
-        return winograd.value(x, kernel, geometry.pads)
+    if minimal := _minimal(x, kernel.shape, geometry, channels=32):
+        return minimal.value(x, kernel, geometry.pads)
     features = kernel.shape[-1]
     form, extra = _form(features, x.dtype)
     return form.value(x, _widened(kernel, extra), geometry)[..., :features]
@@ -168,8 +168,8 @@ def _input_gradient(x: Any, kernel: Any, g: Any, geometry: Geometry) -> Any:
 
 
 def _kernel_gradient(x: Any, kernel: Any, g: Any, geometry: Geometry) -> Any:
-    if _is_winograd(x.shape, kernel.shape, geometry, channels=64):
-        return winograd.kernel_gradient(x, g, geometry.pads)
+    if minimal := _minimal(x, kernel.shape, geometry, channels=64):
+        return minimal.kernel_gradient(x, g, geometry.pads)
     features = g.shape[-1]
     form, extra = _form(features, x.dtype)
     shape = (*kernel.shape[:-1], features + extra)
@@ -195,18 +195,21 @@ def _widened(array: Any, extra: int, axis: int = -1) -> Any:
     return jnp.pad(array, widths)
 
 
-def _is_winograd(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], geometry: Geometry, channels: int) -> bool:
-    """Whether Winograd's form was faster: 3x3 kernels on images of some size with many channels.
+def _minimal(x: Any, kernel_shape: tuple[int, ...], geometry: Geometry, channels: int) -> Any:
+    """Winograd's form for 3x3 kernels on images of some size, where it was faster; else None.
 
-    With few channels its transformations take longer than the multiplications that it saves; those
-    of the two operands of the kernel's gradient weigh twice as much.
+    As machine code it always was. As operations of XLA's it is with so many channels; with fewer its transformations
+    take longer than the multiplications that it saves, and those of the two operands of the kernel's gradient weigh
+    twice as much.
     """
-    return (
+    suits = (
         kernel_shape[:2] == (3, 3)
         and geometry.strides == geometry.dilation == (1, 1)
-        and min(kernel_shape[2:]) >= channels
-        and min(geometry.out_size(x_shape[1:3], (3, 3))) >= 4
+        and min(geometry.out_size(x.shape[1:3], (3, 3))) >= 4
     )
+    if suits and all(native.fits(size, x.dtype) for size in kernel_shape[2:]):
+        return direct_winograd
+    return winograd if suits and min(kernel_shape[2:]) >= channels else None
 
 
 class Conv(nn.Module):

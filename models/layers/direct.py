@@ -14,55 +14,21 @@ work is long over the images of each part, then over the parts.
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jax import lax
 
 from models.layers import engines, native
+from models.layers.direct_tiles import REGISTERS, Phase, Run, product_tile, shares, sum_tile
 from models.layers.native import Body
 from models.layers.patches import Geometry
-
-REGISTERS = 12
-"""Vectors of sums at a time; of AVX2's sixteen registers the others hold what is multiplied."""
 
 GROUP_BYTES = 16_384
 """Rows of inputs and outputs that a kernel's gradient goes over again and again: half of a first-level cache."""
 
 GROUP_OUTPUTS = 64
 """At least so many, for after each group the sums are added to what lies in memory."""
-
-
-class _Run(NamedTuple):
-    """Neighbouring inputs that one output sees.
-
-    Attributes:
-        place: of the first, from the input under output (0, 0).
-        count: number of them.
-        row: of the first one's weights.
-    """
-
-    place: int
-    count: int
-    row: int
-
-
-class _Phase(NamedTuple):
-    """Outputs at equal distances, which see the inputs in the same pattern.
-
-    Attributes:
-        runs: what each sees, from where it stands.
-        size: number of outputs along each axis.
-        steps: distance of the inputs under neighbouring outputs, along each axis.
-        start: of the first output.
-        out_steps: distance of neighbouring outputs, along each axis.
-    """
-
-    runs: list[_Run]
-    size: tuple[int, int]
-    steps: tuple[int, int]
-    start: int
-    out_steps: tuple[int, int]
 
 
 def value(x: Any, kernel: Any, geometry: Geometry) -> Any:
@@ -73,12 +39,12 @@ def value(x: Any, kernel: Any, geometry: Geometry) -> Any:
     step = _padded_size(x, geometry)[1] * channels
     (stride, across), (dilation, across_dilation) = geometry.strides, geometry.dilation
     runs = [
-        _Run(i * dilation * step + j * across_dilation * channels, channels, (i * kernel_width + j) * channels)
+        Run(i * dilation * step + j * across_dilation * channels, channels, (i * kernel_width + j) * channels)
         for i in range(kernel_height)
         for j in range(kernel_width)
     ]
     features = kernel.shape[-1]
-    phase = _Phase(runs, (rows, columns), (stride * step, across * channels), 0, (columns * features, features))
+    phase = Phase(runs, (rows, columns), (stride * step, across * channels), 0, (columns * features, features))
     return _correlated(x, kernel.reshape(-1, features), geometry.pads, [phase], (rows, columns))
 
 
@@ -97,7 +63,7 @@ def input_gradient(g: Any, kernel: Any, size: tuple[int, ...], geometry: Geometr
     for y, (height, up) in enumerate(rows):
         for x, (width, left) in enumerate(columns):
             runs = [
-                _Run(
+                Run(
                     (i_at + pads[0][0]) * step + (j_at + pads[1][0]) * features,
                     features,
                     (i * kernel_width + j) * features,
@@ -108,7 +74,7 @@ def input_gradient(g: Any, kernel: Any, size: tuple[int, ...], geometry: Geometr
             strides = geometry.strides
             out_steps = (strides[0] * size[1] * channels, strides[1] * channels)
             start = (y * size[1] + x) * channels
-            phases.append(_Phase(sorted(runs), (height, width), (step, features), start, out_steps))
+            phases.append(Phase(sorted(runs), (height, width), (step, features), start, out_steps))
     weights = kernel.swapaxes(2, 3).reshape(-1, channels)
     return _correlated(g, weights, padded.pads, phases, (size[0], size[1]))
 
@@ -135,7 +101,7 @@ def kernel_gradient(x: Any, g: Any, kernel_shape: tuple[int, ...], geometry: Geo
         width_of_block = vectors * body.lanes
         blocks = _blocks(places, kernel_width * channels, REGISTERS // vectors)
         tiles = {
-            pattern: _product_tile(
+            pattern: product_tile(
                 body, f"tile_{n}", pattern, vectors, columns, (stride * step, across * channels), features
             )
             for n, pattern in enumerate(dict.fromkeys(pattern for _, pattern in blocks))
@@ -184,7 +150,7 @@ def transposed_product(x: Any, g: Any) -> Any:
 
 
 def _correlated(
-    x: Any, weights: Any, pads: tuple[tuple[int, int], ...], phases: Sequence[_Phase], out_size: tuple[int, int]
+    x: Any, weights: Any, pads: tuple[tuple[int, int], ...], phases: Sequence[Phase], out_size: tuple[int, int]
 ) -> Any:
     """Outputs [batch, *out_size, features]: sums of what each one sees times ``weights`` [rows, features]."""
     count, *_, channels = x.shape
@@ -229,71 +195,11 @@ def _correlated(
     return native.call(key, write, (x, blocks), (shape, (parts * padded,)))[0]
 
 
-def _tiles(body: Body, name: str, phase: _Phase, vectors: int) -> list[tuple[int, Body]]:
+def _tiles(body: Body, name: str, phase: Phase, vectors: int) -> list[tuple[int, Body]]:
     """The tiles that a row of a phase is cut into: pixels of each, and its function."""
-    sizes = _shares(phase.size[1], REGISTERS // vectors)
-    functions = {pixels: _sum_tile(body, f"{name}_{pixels}", phase, pixels, vectors) for pixels in dict.fromkeys(sizes)}
+    sizes = shares(phase.size[1], REGISTERS // vectors)
+    functions = {pixels: sum_tile(body, f"{name}_{pixels}", phase, pixels, vectors) for pixels in dict.fromkeys(sizes)}
     return [(pixels, functions[pixels]) for pixels in sizes]
-
-
-def _sum_tile(body: Body, name: str, phase: _Phase, pixels: int, vectors: int) -> Body:
-    """A function ``(inputs, weights, outputs)`` that computes some outputs of a row, and some vectors of each."""
-    tile = body.function(name, 3)
-    x, weights, out = tile.arguments
-    width = vectors * tile.lanes
-    sums = tile.accumulators(pixels * vectors)
-
-    def add(run: _Run, index: Any) -> None:
-        factors = [tile.load(weights, (index, width), (run.row * width + v * tile.lanes, 1)) for v in range(vectors)]
-        for pixel in range(pixels):
-            spread = tile.spread(x, (index, 1), (run.place + pixel * phase.steps[1], 1))
-            for v, factor in enumerate(factors):
-                tile.add_product(sums[pixel * vectors + v], spread, factor)
-
-    for run in _merged(phase.runs):
-        unrolled = run.count if run.count <= 9 else next(n for n in (8, 6, 5, 4, 3, 2, 1) if run.count % n == 0)
-        with tile.loop(run.count, unrolled) as first:
-            for index in range(unrolled):
-                add(run, tile.sum((first, 1), (index, 1)))
-    for pixel in range(pixels):
-        for v in range(vectors):
-            total = tile.ir.load(sums[pixel * vectors + v])
-            tile.store(total, out, (pixel * phase.out_steps[1] + v * tile.lanes, 1))
-    tile.ir.ret_void()
-    return tile
-
-
-def _product_tile(
-    body: Body, name: str, pattern: tuple[int, ...], vectors: int, columns: int, steps: tuple[int, int], features: int
-) -> Body:
-    """A function ``(inputs, gradients, kernel's gradient, rows)`` that adds to some elements of the last.
-
-    Args:
-        body: of the module.
-        name: of the function.
-        pattern: the inputs under these elements of the kernel, from the first one's.
-        vectors: of features.
-        columns: outputs in a row.
-        steps: distance of the inputs under neighbouring outputs, along each axis.
-        features: number of all features.
-    """
-    tile = body.function(name, 3, counts=1)
-    x, g, out, rows = tile.arguments
-    sums = tile.accumulators(len(pattern) * vectors)
-    with tile.loop(rows) as row, tile.loop(columns) as column:
-        output = ((row, columns * features), (column, features))
-        factors = [tile.load(g, *output, (v * tile.lanes, 1)) for v in range(vectors)]
-        for element, place in enumerate(pattern):
-            spread = tile.spread(x, (row, steps[0]), (column, steps[1]), (place, 1))
-            for v, factor in enumerate(factors):
-                tile.add_product(sums[element * vectors + v], spread, factor)
-    for element in range(len(pattern)):
-        for v in range(vectors):
-            place = (element * features + v * tile.lanes, 1)
-            total = tile.ir.load(sums[element * vectors + v])
-            tile.store(tile.ir.fadd(tile.load(out, place), total), out, place)
-    tile.ir.ret_void()
-    return tile
 
 
 @contextlib.contextmanager
@@ -345,18 +251,6 @@ def _reach(line: list[tuple[int, list[tuple[int, int]]]], size: int) -> tuple[in
     return max(0, -first), max(0, last - size + 1)
 
 
-def _merged(runs: Sequence[_Run]) -> list[_Run]:
-    """The same, with those joined that follow each other both in the inputs and in the weights."""
-    result: list[_Run] = []
-    for run in runs:
-        last = result[-1] if result else None
-        if last and (last.place + last.count, last.row + last.count) == (run.place, run.row):
-            result[-1] = last._replace(count=last.count + run.count)
-        else:
-            result.append(run)
-    return result
-
-
 def _blocks(places: Sequence[int], run: int, most: int) -> list[tuple[int, tuple[int, ...]]]:
     """Elements of the kernel in blocks: the first one's number, and where each one's input is from the first one's.
 
@@ -366,18 +260,12 @@ def _blocks(places: Sequence[int], run: int, most: int) -> list[tuple[int, tuple
         most: elements in a block.
     """
     rows = len(places) // run
-    sizes = _shares(run, most) * rows if 2 * run > most else _shares(len(places), most)
+    sizes = shares(run, most) * rows if 2 * run > most else shares(len(places), most)
     starts = np.cumsum([0, *sizes[:-1]]).tolist()
     return [
         (start, tuple(place - places[start] for place in places[start : start + size]))
         for start, size in zip(starts, sizes, strict=True)
     ]
-
-
-def _shares(total: int, most: int) -> list[int]:
-    """Numbers of at most ``most``, as equal as can be, that add up to ``total``."""
-    parts = math.ceil(total / most)
-    return [total // parts + (part < total % parts) for part in range(parts)]
 
 
 def _padded_size(x: Any, geometry: Geometry) -> tuple[int, int]:

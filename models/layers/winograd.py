@@ -26,7 +26,7 @@ OUTPUTS = np.kron(A_T, A_T)
 def value(x: Any, kernel: Any, pads: tuple[tuple[int, int], ...]) -> Any:
     """Convolution of images with 3x3 kernels, zeros before and after each axis (also negative: cropped)."""
     size = tuple(n + sum(pad) - 2 for n, pad in zip(x.shape[1:3], pads, strict=True))
-    products = [v @ u for v, u in zip(_transformed(x, size, pads), _kernels(kernel), strict=True)]
+    products = [v @ u for v, u in zip(_transformed(x, size, pads), kernels(kernel), strict=True)]
     tiles = tuple((n + 1) // 2 for n in size)
     products = [product.reshape(x.shape[0], *tiles, -1) for product in products]
     y = [_combine(row, products) for row in OUTPUTS]  # pixels of even and odd rows and columns
@@ -36,12 +36,22 @@ def value(x: Any, kernel: Any, pads: tuple[tuple[int, int], ...]) -> Any:
 
 def kernel_gradient(x: Any, g: Any, pads: tuple[tuple[int, int], ...]) -> Any:
     """Gradient of the kernel [3, 3, channels, features], given that of the outputs."""
-    size, channels, features = g.shape[1:3], x.shape[-1], g.shape[-1]
+    size, features = g.shape[1:3], g.shape[-1]
     g = jnp.pad(g, ((0, 0), *((0, n % 2) for n in size), (0, 0)))
     pixels = [g[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
     spread = [_combine(column, pixels).reshape(-1, features) for column in OUTPUTS.T]
     products = jnp.stack([v.T @ e for v, e in zip(_transformed(x, size, pads), spread, strict=True)])
-    return _apply(KERNEL.T, products).reshape(3, 3, channels, features)
+    return kernels_back(products)
+
+
+def kernels(kernel: Any) -> Any:
+    """G k G^T for each pair of channels: [16, channels, features]."""
+    return _apply(KERNEL, kernel.reshape(9, *kernel.shape[2:]))
+
+
+def kernels_back(points: Any) -> Any:
+    """The gradient of a kernel [3, 3, channels, features], given that of :func:`kernels`."""
+    return _apply(KERNEL.T, points).reshape(3, 3, *points.shape[1:])
 
 
 def _transformed(x: Any, size: tuple[int, ...], pads: tuple[tuple[int, int], ...]) -> list[Any]:
@@ -51,11 +61,6 @@ def _transformed(x: Any, size: tuple[int, ...], pads: tuple[tuple[int, int], ...
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in widths), (0, 0, 0)])
     corners = [x[:, i : i + 2 * tiles[0] : 2, j : j + 2 * tiles[1] : 2] for i in range(4) for j in range(4)]
     return [_combine(row, corners).reshape(-1, x.shape[-1]) for row in INPUTS]
-
-
-def _kernels(kernel: Any) -> Any:
-    """G k G^T for each pair of channels."""
-    return _apply(KERNEL, kernel.reshape(9, *kernel.shape[2:]))
 
 
 def _apply(matrix: np.ndarray, x: Any) -> Any:
