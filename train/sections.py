@@ -228,7 +228,8 @@ class Training(Configuration):
             that finds it at ``target`` or beyond, so that the steps of its row are the steps to the target (Shallue et
             al. 2019, section 3.1). Empty: trials take all their steps.
         target: the value.
-        evaluation_batch_size: items in one batch of an evaluation; changes memory and speed only.
+        evaluation_batch_size: most items in one batch of an evaluation; batches are made equal, and a CPU takes no
+            more than 64 (``train/splits.py``). Changes memory and speed only.
         compute_dtype: number format that the model computes in; parameters, their gradients and the
             optimizer keep 32 bits (mixed precision; Micikevicius et al. 2018, section 3.1). ``float16`` scales
             the loss: see :mod:`train.precision`.

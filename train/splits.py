@@ -13,6 +13,10 @@ from train.data.task import Arrays, Task
 from train.feed import Chunk, Feed, evaluation_feed, training_feed
 from train.meshes import Layout, put
 
+CACHED_ITEMS = 64
+"""Most items in a batch of an evaluation on a CPU: with more, activations fall out of its caches (a Transformer's
+evaluation takes 1.4 times as long with 250, an MLP's a sixth longer with 64)."""
+
 
 class Splits:
     """What trains and evaluates a population.
@@ -85,8 +89,11 @@ class Splits:
         return self._requested[split].is_ready(0)
 
     def evaluation_batch(self, arrays: Arrays) -> int:
-        """Items in a batch of an evaluation."""
-        items = min(self.config.training.evaluation_batch_size, self.task.sampler.evaluation_size(arrays))
+        """Items in a batch of an evaluation: at most as many as configured, so that the last one is about full."""
+        size, items = self.config.training.evaluation_batch_size, self.task.sampler.evaluation_size(arrays)
+        if jax.default_backend() == "cpu" and not self._layout.is_partitioned:
+            size = min(size, CACHED_ITEMS)
+        items = math.ceil(items / math.ceil(items / size))
         return -(-items // self._layout.parts) * self._layout.parts
 
     def unopened_shape(self, shapes: Mapping[str, Any]) -> Arrays | None:
