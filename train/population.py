@@ -13,7 +13,7 @@ import functools
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -36,7 +36,7 @@ from train.step import State, make_step
 logger = logging.getLogger("paribus")
 
 COMPILER_OPTIONS: dict[str, Any] = {}
-"""XLA's, for the programs of every population."""
+"""XLA's, for the programs of every population, beside those of :func:`_options`."""
 
 
 class Population:
@@ -104,10 +104,8 @@ class Population:
         return self._init()()
 
     def _init(self) -> Callable[[], State]:
-        # It runs once. What costs time in it is LLVM, which takes up to five times as long for the same bits.
-        quick = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
         shared = (self.splits.example(), self._initial)
-        return self._program("init", self._lane.init, (self.lanes,), shared, options=quick)
+        return self._program("init", self._lane.init, (self.lanes,), shared)
 
     def advance(self, states: State, start: int, stop: int) -> tuple[State, Any]:
         """Train from step ``start`` up to ``stop``. Donates ``states``.
@@ -349,7 +347,6 @@ class Population:
         *,
         donate: bool = False,
         over: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
-        options: Mapping[str, Any] | None = None,
     ) -> Callable[[], Any]:
         """The call that runs ``function`` for every lane; compiled ahead of time, once for each name."""
         first, rest = lanes[0], lanes[1:]
@@ -358,7 +355,7 @@ class Population:
             program = jax.jit(
                 self.layout.pinning((over or self._over_lanes)(function)), donate_argnums=(0,) if donate else ()
             )
-            self._programs[name] = program.lower(first, rest, shared).compile({**COMPILER_OPTIONS, **(options or {})})
+            self._programs[name] = program.lower(first, rest, shared).compile(_options())
             self.compile_seconds += time.perf_counter() - start
             logger.debug("%s: compiled %s in %.1f s", self.id, name, time.perf_counter() - start)
         program = self._programs[name]
@@ -395,3 +392,9 @@ class Population:
             return jax.lax.map(lambda lane: function(*lane, *shared), lanes)
 
         return self.layout.over_lanes(on_device)
+
+
+def _options() -> dict[str, Any]:
+    """XLA's options. On a CPU LLVM optimises less: programs are as fast, and compiled in 5 to 20% less time."""
+    quick = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else {}
+    return quick | COMPILER_OPTIONS
