@@ -11,10 +11,14 @@ medians. Paribus runs inside a ``lax.fori_loop``, as in training. There its inpu
 loop carries, so that no work can be hoisted out of it; the time of that multiplication alone is measured too, and
 subtracted.
 
-What was tried and did not win, in milliseconds of batch 128 (jax 0.10.2, a core with AVX2 and 1 MiB of cache). The
-direct sum as machine code takes 7.6 for 32x32x16, and 7.5 for 16x16x32 and 8x8x64; Winograd's form 6.2 and 4.8 for the
-latter two; PyTorch 8.1, 7.9 and 7.7. Matrix products of these shapes run at 45 to 70 GFLOP/s in XLA, PyTorch's
-convolutions at 75 to 85, and so does the machine code.
+What was tried, in milliseconds of batch 128 (jax 0.10.2, a core with AVX2 and half a MiB of second-level cache), for
+32x32x16, 16x16x32 and 8x8x64. Winograd's form as machine code is in use: 5.6, 3.9 and 3.2 forward, 4.9, 4.0 and 3.8 for
+the kernel's gradient. The direct sum as machine code takes 6.7, 6.3 and 6.4 on the same day, and 6.9, 6.6 and 7.0;
+PyTorch 7.1 to 7.9, 6.8 and 6.1, and 9.1. Of the machine code's 1.1 ms at batch 32 and 16 channels the transformations
+take 0.26 and the 16 products 0.85; a product with 16 channels is written out whole, for in two rounds of eight it took
+half as long again. What did not win, measured earlier (then the direct sum took 7.6, 7.5 and 7.5, Winograd's form as
+operations of XLA's 6.2 and 4.8 for the latter two, PyTorch 8.1, 7.9 and 7.7; matrix products of these shapes run at 45
+to 70 GFLOP/s in XLA, PyTorch's convolutions at 75 to 85, and so does the direct sum):
 
 * XLA's own convolution: forward 13.5, 9.1 and 8.1, and as fast in a loop. But in a loop its gradient of the inputs
   takes 247, 308 and 38, that of the kernel 1,700 to 2,100 (the operands' layouts fall out of the fast path; outside of
@@ -23,7 +27,7 @@ convolutions at 75 to 85, and so does the machine code.
   of ResNet-20 took 2.5 times as long as with the forms in use.
 * Rows of patches, and a product for each row of the kernel summed after: 16, 12 and 9, and 12, 6.5 and 4.8 in blocks of
   the batch. These blocks are still used where the features do not fill the vectors.
-* Winograd with 16 channels: 14 to 18. Its 16 transformations cost 0.85 ns an element, 0.25 with 32 channels: XLA
+* Winograd as operations of XLA's with 16 channels: 14 to 18. Its 16 transformations cost 0.85 ns an element, 0.25 with 32 channels: XLA
   vectorises an innermost axis of 32, not one of 16. The batch as the last axis but one is no way out, as the
   reshape to a matrix is fused into the transformation. F(4x4, 3x3): 10, 5.6 and 4.2, but 5e-6 of error, and 2e-5 in
   the gradient of the kernel, against 3e-7.
