@@ -49,7 +49,7 @@ def on_digits(preset: Preset) -> Study:
         model=mlp.Config(depth=2, width=128),
         optimizer=adam.Config(learning_rate=5e-3),
         schedule=cosine.Config(warmup_steps=steps // 10, final_fraction=0.0),
-        training=Training(steps=steps, batch_size=64, evaluate_every=max(1, steps // 10)),
+        training=Training(steps=steps, batch_size=64, evaluate_every=max(1, steps // 5)),
     )
     return Study(
         name="architectures",
