@@ -1,10 +1,11 @@
-"""The recurrence of an LSTM as machine code for the CPU: all steps of a sequence in one call.
+"""The recurrences of the LSTM and the GRU as machine code for the CPU: all steps of a sequence in one call.
 
 XLA's loop starts a dozen operations in each step, each of which is done in microseconds, and the states go through
 memory between them. Here a step is a product, whose sums are in registers, and one pass over the cells. Only for
 single precision. The equations are those of ``layers/recurrence.py``.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +15,8 @@ from models.layers import engines, native, vector_functions
 from models.layers.native import Body
 from models.layers.products import product_tile, vectors_of
 
-ROWS = 6
-"""Sequences in a tile of a product, at most: with two vectors each, twelve sums in registers."""
+SUMS = 12
+"""Vectors of a product's sums at a time, which stay in registers: of six sequences, with two vectors each."""
 
 
 def fits(projected: Any, kernel: Any) -> bool:
@@ -100,6 +101,80 @@ def lstm_gradient(g: Any, cells: Any, gates: Any, kernel: Any, c: Any, *others: 
     return tuple(native.call(("lstm_gradient", cells.shape, with_cells, len(others)), write, operands, shapes))
 
 
+def gru(projected: Any, kernel: Any, bias: Any, h: Any, *keep: Any, with_gates: bool = True) -> tuple[Any, ...]:
+    """States [time, batch, hidden], and [time, batch, 4 hidden]: reset gates, update gates, candidates and a_n.
+
+    Args:
+        projected: the inputs' contributions [time, batch, 3 hidden].
+        kernel: [hidden, 3 hidden].
+        bias: of the recurrent product [3 hidden].
+        h: the state before the first step [batch, hidden].
+        keep: factor of the state in the product [batch, hidden]; without it 1.
+        with_gates: whether the gates are given.
+    """
+    time, batch, sums = projected.shape
+    hidden = sums // 3
+
+    def write(body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
+        (inputs, panels, shift, h_0, *factor), (states, summed, scratch, *gated) = operands, results
+        product = _product(body, batch, hidden, sums, added=False)
+        step = _gru_step(body, batch, hidden, with_gates=with_gates)
+        multiply = _multiply(body, batch * hidden) if factor else None
+        with body.loop(time) as t:
+            is_first = body.ir.icmp_signed("==", t, body.integer(0))
+            before = body.shifted(states, (body.ir.sub(t, body.integer(1)), batch * hidden))
+            before = state = body.ir.select(is_first, h_0, before)
+            if multiply:
+                body.call(multiply, [state, factor[0], scratch])
+                state = scratch
+            product(state, panels, summed)
+            now = body.shifted(inputs, (t, batch * sums)), body.shifted(states, (t, batch * hidden))
+            gates = [body.shifted(array, (t, batch * 4 * hidden)) for array in gated]
+            body.call(step, [summed, shift, before, *now, *gates])
+
+    shapes = [(time, batch, hidden), (batch * sums,), (batch * hidden,)]
+    if with_gates:
+        shapes.append((time, batch, 4 * hidden))
+    operands = (projected, _panels(kernel), bias, h, *keep)
+    states, _, _, *gates = native.call(("gru", projected.shape, len(keep), with_gates), write, operands, shapes)
+    return states, *gates
+
+
+def gru_gradient(g: Any, before: Any, gates: Any, kernel: Any, *keep: Any) -> tuple[Any, Any, Any]:
+    """Gradients of the recurrent product and of the inputs [time, batch, 3 hidden], and of the first state.
+
+    Args:
+        g: gradient of the states [time, batch, hidden].
+        before: the state before each step [time, batch, hidden].
+        gates: as :func:`gru` gave them.
+        kernel: [hidden, 3 hidden].
+        keep: as :func:`gru` took it.
+    """
+    time, batch, hidden = before.shape
+
+    def write(body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
+        (slopes, states, gated, panels, *factor), (sums, inputs, dh, scratch) = operands, results
+        product = _product(body, batch, 3 * hidden, hidden, added=not factor)
+        step = _gru_step_back(body, batch, hidden)
+        multiply = _multiply(body, batch * hidden, added=True) if factor else None
+        body.clear(dh, batch * hidden)
+        with body.loop(time) as steps:
+            t = body.ir.sub(body.integer(time - 1), steps)
+            given = [body.shifted(array, (t, batch * hidden)) for array in (slopes, states)]
+            into = [body.shifted(array, (t, batch * 3 * hidden)) for array in (sums, inputs)]
+            body.call(step, [body.shifted(gated, (t, batch * 4 * hidden)), *given, dh, *into, scratch])
+            if multiply:
+                product(into[0], panels, dh)
+                body.call(multiply, [dh, factor[0], dh, scratch])
+            else:
+                product(into[0], panels, dh, scratch)
+
+    shapes = (*[(time, batch, 3 * hidden)] * 2, (batch, hidden), (batch * hidden,))
+    operands = (g, before, gates, _panels(kernel.T), *keep)
+    da, dx, first, _ = native.call(("gru_gradient", before.shape, len(keep)), write, operands, shapes)
+    return da, dx, first
+
+
 def _panels(kernel: Any) -> Any:
     """The kernel [rows, columns] as blocks of columns, each of which a tile reads in one go."""
     rows, columns = kernel.shape
@@ -110,7 +185,8 @@ def _panels(kernel: Any) -> Any:
 
 def _product(body: Body, batch: int, inputs: int, columns: int, *, added: bool) -> Any:
     """A function that writes the product of a matrix [batch, inputs] and a kernel in panels."""
-    vectors, rows = vectors_of(columns, body.lanes), min(ROWS, batch)
+    vectors = vectors_of(columns, body.lanes)
+    rows = math.ceil(batch / math.ceil(batch / (SUMS // vectors)))
     width = vectors * body.lanes
     starts = range(0, width, body.lanes)
     tile = product_tile(body, "product", rows, starts, left=(inputs, 1), right=width, out=columns, added=added)
@@ -126,12 +202,17 @@ def _product(body: Body, batch: int, inputs: int, columns: int, *, added: bool) 
     return write
 
 
-def _multiply(body: Body, count: int) -> Body:
-    """A function that writes the elementwise product of two arrays, which may be the first of them."""
-    part = body.function("multiply", 3, aliased=True)
-    a, b, out = part.arguments
+def _multiply(body: Body, count: int, *, added: bool = False) -> Body:
+    """A function ``(a, b, out)`` that writes the elementwise product; ``out`` may be ``a``.
+
+    With ``added`` it is ``(a, b, out, base)``, and ``base`` is added.
+    """
+    part = body.function("multiply", 4 if added else 3, aliased=True)
+    a, b, out, *base = part.arguments
     with part.loop(count, part.lanes) as at:
-        part.store(part.ir.fmul(part.load(a, (at, 1)), part.load(b, (at, 1))), out, (at, 1))
+        factors = part.load(a, (at, 1)), part.load(b, (at, 1))
+        total = part.multiply_add(*factors, part.load(base[0], (at, 1))) if added else part.ir.fmul(*factors)
+        part.store(total, out, (at, 1))
     part.ir.ret_void()
     return part
 
@@ -191,5 +272,54 @@ def _step_back(body: Body, batch: int, hidden: int, *, with_cells: bool) -> Body
         for gradient, where in zip(gradients, at, strict=True):
             part.store(gradient, out, *where)
         part.store(ir.fmul(dc, f), dc_at, *place)
+    part.ir.ret_void()
+    return part
+
+
+def _gru_step(body: Body, batch: int, hidden: int, *, with_gates: bool) -> Body:
+    """A function ``(products, bias, states before, inputs, states, gates if wanted)``."""
+    part = body.function("step", 5 + with_gates)
+    products, bias, before, inputs, states, *gates = part.arguments
+    ir = part.ir
+    with part.loop(batch) as row, part.loop(hidden, part.lanes) as column:
+        blocks = [((column, 1), (gate * hidden, 1)) for gate in range(4)]
+        places = [((row, 3 * hidden), *block) for block in blocks[:3]]
+        a_r, a_u, a_n = (
+            ir.fadd(part.load(products, *place), part.load(bias, *block))
+            for place, block in zip(places, blocks, strict=False)
+        )
+        x_r, x_u, x_n = (part.load(inputs, *place) for place in places)
+        r, u = (vector_functions.sigmoid(part, ir.fadd(x, a)) for x, a in ((x_r, a_r), (x_u, a_u)))
+        n = vector_functions.tanh(part, part.multiply_add(r, a_n, x_n))
+        place = (row, hidden), (column, 1)
+        part.store(part.multiply_add(u, ir.fsub(part.load(before, *place), n), n), states, *place)
+        if with_gates:
+            for gate, block in zip((r, u, n, a_n), blocks, strict=True):
+                part.store(gate, gates[0], (row, 4 * hidden), *block)
+    part.ir.ret_void()
+    return part
+
+
+def _gru_step_back(body: Body, batch: int, hidden: int) -> Body:
+    """A function ``(gates, gradient of the states, states before, dh, da, dx, carried)``.
+
+    ``da`` and ``dx`` are the gradients of the product and of the inputs. ``dh`` comes from the step after this one;
+    ``carried`` is what of it passes by the product.
+    """
+    part = body.function("step_back", 7)
+    gates, slopes, before, dh_at, da, dx, carried = part.arguments
+    ir, one = part.ir, part.constant(1.0)
+    with part.loop(batch) as row, part.loop(hidden, part.lanes) as column:
+        place = (row, hidden), (column, 1)
+        r, u, n, a_n = (part.load(gates, (row, 4 * hidden), (column, 1), (gate * hidden, 1)) for gate in range(4))
+        dh = ir.fadd(part.load(dh_at, *place), part.load(slopes, *place))
+        rest = ir.fmul(dh, ir.fsub(one, u))
+        dn = ir.fmul(rest, ir.fsub(one, ir.fmul(n, n)))
+        du = ir.fmul(rest, ir.fmul(ir.fsub(part.load(before, *place), n), u))
+        dr = ir.fmul(ir.fmul(dn, a_n), ir.fmul(r, ir.fsub(one, r)))
+        for array, new in ((da, ir.fmul(dn, r)), (dx, dn)):
+            for block, gradient in enumerate((dr, du, new)):
+                part.store(gradient, array, (row, 3 * hidden), (column, 1), (block * hidden, 1))
+        part.store(ir.fmul(dh, u), carried, *place)
     part.ir.ret_void()
     return part

@@ -139,7 +139,7 @@ def gru(
         initial: ``h_0``; zero where it is None.
         keep: factor of ``h_{t-1}`` in the product.
     """
-    return gru_with_gates(projected, kernel, bias, initial, keep)[0]
+    return _gru_residuals(projected, kernel, bias, initial, keep, with_gates=False)[0]
 
 
 def gru_step(h: Any, x: Any, a: Any) -> tuple[Any, Any]:
@@ -162,14 +162,51 @@ def gru_with_gates(projected: Any, kernel: Any, bias: Any, initial: Any, keep: A
     return states, gates
 
 
+def _gru_residuals(
+    projected: Any, kernel: Any, bias: Any, initial: Any, keep: Any, *, with_gates: bool
+) -> tuple[Any, Any]:
+    """The states, and the gates: one array [time, batch, 4 hidden] or a list of four; unless wanted, perhaps none."""
+    if not direct_recurrence.fits(projected, kernel):
+        return gru_with_gates(projected, kernel, bias, initial, keep)
+    first = _zero(projected, kernel) if initial is None else initial
+    others = [array.astype(projected.dtype) for array in (bias, first, keep) if array is not None]
+    here = functools.partial(direct_recurrence.gru, with_gates=with_gates)
+    elsewhere = functools.partial(_gru_side_by_side, with_gates=with_gates)
+    states, *gates = jax.lax.platform_dependent(projected, kernel, *others, cpu=here, default=elsewhere)
+    return states, gates[0] if with_gates else None
+
+
+def _gru_side_by_side(
+    projected: Any, kernel: Any, bias: Any, h: Any, keep: Any = None, *, with_gates: bool
+) -> tuple[Any, ...]:
+    """The same as :func:`models.layers.direct_recurrence.gru`."""
+    states, gates = gru_with_gates(projected, kernel, bias, h, keep)
+    return (states, jnp.concatenate(gates, axis=-1)) if with_gates else (states,)
+
+
 def _gru_forward(projected: Any, kernel: Any, bias: Any, initial: Any, keep: Any) -> tuple[Any, Any]:
-    states, gates = gru_with_gates(projected, kernel, bias, initial, keep)
+    states, gates = _gru_residuals(projected, kernel, bias, initial, keep, with_gates=True)
     return states, (states, gates, kernel, initial, keep, projected[:0])
 
 
 def _gru_backward(residuals: Any, g: Any) -> tuple[Any, Any, Any, Any, None]:
     states, gates, kernel, initial, keep, empty = residuals
     before = previous(states, initial)
+    operands = (g, before, gates, kernel, *([] if keep is None else [keep.astype(g.dtype)]))
+    here, elsewhere = direct_recurrence.gru_gradient, functools.partial(_gru_gates_backward, dtype=empty.dtype)
+    if isinstance(gates, list):
+        da, dx, first = elsewhere(*operands)
+    else:
+        da, dx, first = jax.lax.platform_dependent(*operands, cpu=here, default=elsewhere)
+    dkernel = kernel_gradient(_kept(before, _in_time(keep)), da, kernel)
+    return dx, dkernel, jnp.sum(da, axis=(0, 1)), _cotangent(first, initial), None
+
+
+def _gru_gates_backward(
+    g: Any, before: Any, gates: Any, kernel: Any, keep: Any = None, *, dtype: Any
+) -> tuple[Any, Any, Any]:
+    """The same as :func:`models.layers.direct_recurrence.gru_gradient`, the gates also in a list."""
+    gates = gates if isinstance(gates, list) else jnp.split(gates, 4, axis=-1)
     transposed = kernel.T
 
     def step(dh: Any, at: Any) -> tuple[Any, Any]:
@@ -180,12 +217,10 @@ def _gru_backward(residuals: Any, g: Any) -> tuple[Any, Any, Any, Any, None]:
         dr = dn * a_n * r * (1 - r)
         da = jnp.concatenate([dr, du, dn * r], axis=-1)
         dh = _kept(_product(da, transposed), keep) + dh * u
-        return dh, (da.astype(empty.dtype), dn.astype(empty.dtype))
+        return dh, (da.astype(dtype), dn.astype(dtype))
 
     first, (da, dn) = jax.lax.scan(step, jnp.zeros_like(g[0]), (g, before, *gates), reverse=True)
-    dx = jnp.concatenate([da[..., : 2 * kernel.shape[0]], dn], axis=-1)
-    dkernel = kernel_gradient(_kept(before, _in_time(keep)), da, kernel)
-    return dx, dkernel, jnp.sum(da, axis=(0, 1)), _cotangent(first, initial), None
+    return da, jnp.concatenate([da[..., : 2 * kernel.shape[0]], dn], axis=-1), first
 
 
 gru.defvjp(_gru_forward, _gru_backward)
