@@ -287,8 +287,9 @@ def lstm_with_gates(projected: Any, kernel: Any, initial: Any, keep: Any) -> tup
 def _lstm_residuals(projected: Any, kernel: Any, initial: Any, keep: Any) -> tuple[Any, ...]:
     if direct_recurrence.fits(projected, kernel):
         first = (_zero(projected, kernel),) * 2 if initial is None else initial
-        operands = (projected, kernel, *first, *([] if keep is None else [keep]))
-        found = jax.lax.platform_dependent(*operands, cpu=direct_recurrence.lstm, default=_lstm_side_by_side)
+        others = [array.astype(projected.dtype) for array in (*first, keep) if array is not None]
+        here, elsewhere = direct_recurrence.lstm, _lstm_side_by_side
+        found = jax.lax.platform_dependent(projected, kernel, *others, cpu=here, default=elsewhere)
     else:
         found = lstm_with_gates(projected, kernel, initial, keep)
     return *found, kernel, initial, keep, projected[:0]
@@ -322,8 +323,8 @@ def _lstm_with_cells_backward(residuals: Any, g: Any) -> tuple[Any, Any, Any, No
         dz, first = _lstm_gates_backward(g, cells, gates, kernel, c_0, keep, empty.dtype)
     else:
         g, g_cells = g
-        others = [array for array in (g_cells, keep) if array is not None]
-        before = jnp.zeros_like(cells[0]) if c_0 is None else c_0
+        others = [array.astype(g.dtype) for array in (g_cells, keep) if array is not None]
+        before = jnp.zeros_like(cells[0]) if c_0 is None else c_0.astype(g.dtype)
         here = functools.partial(direct_recurrence.lstm_gradient, with_cells=g_cells is not None)
         elsewhere = functools.partial(_lstm_gates_backward_elsewhere, with_cells=g_cells is not None)
         operands = (g, cells, gates, kernel, before, *others)

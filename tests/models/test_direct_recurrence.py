@@ -95,3 +95,13 @@ def test_the_form_of_other_platforms_is_the_same_function(monkeypatch, dropped, 
     jax.clear_caches()
     for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(machine(*arrays)), strict=True):
         np.testing.assert_allclose(mine, other, rtol=0, atol=1e-5)
+
+
+def test_other_arguments_may_be_narrower():
+    projected, kernel, first, keep, *slopes = arrays_of(3, 5, 16, True, True, False, "float32")
+    narrow = [part.astype(jnp.bfloat16) for part in first]
+    wide = tuple(part.astype(jnp.float32) for part in narrow)
+    ours = machine(projected, kernel, tuple(narrow), keep.astype(jnp.bfloat16), *slopes)
+    theirs = machine(projected, kernel, wide, keep, *slopes)
+    for mine, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(mine, other.astype(mine.dtype))
