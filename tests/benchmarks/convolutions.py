@@ -27,10 +27,10 @@ to 70 GFLOP/s in XLA, PyTorch's convolutions at 75 to 85, and so does the direct
   of ResNet-20 took 2.5 times as long as with the forms in use.
 * Rows of patches, and a product for each row of the kernel summed after: 16, 12 and 9, and 12, 6.5 and 4.8 in blocks of
   the batch. These blocks are still used where the features do not fill the vectors.
-* Winograd as operations of XLA's with 16 channels: 14 to 18. Its 16 transformations cost 0.85 ns an element, 0.25 with 32 channels: XLA
-  vectorises an innermost axis of 32, not one of 16. The batch as the last axis but one is no way out, as the
-  reshape to a matrix is fused into the transformation. F(4x4, 3x3): 10, 5.6 and 4.2, but 5e-6 of error, and 2e-5 in
-  the gradient of the kernel, against 3e-7.
+* Winograd as operations of XLA's with 16 channels: 14 to 18. Its 16 transformations cost 0.85 ns an element, 0.25 with
+  32 channels: XLA vectorises an innermost axis of 32, not one of 16. The batch as the last axis but one is no way out,
+  as the reshape to a matrix is fused into the transformation. F(4x4, 3x3): 10, 5.6 and 4.2, but 5e-6 of error, and 2e-5
+  in the gradient of the kernel, against 3e-7.
 * F(2, 3) and F(4, 3) along rows only, the columns as patches, as a product summed after, or by XLA's convolution:
   14 to 17, 6.4 to 9 and 5 to 6.2.
 * The transposed form of Winograd's gradient, which shares a transformation with that of the kernel: no faster.
