@@ -178,8 +178,8 @@ def value(x: Any, kernel: Any, pads: Pads) -> Any:
     size = tuple(n + sum(pad) - 2 for n, pad in zip(in_size, pads, strict=True))
     vectors = next(n for n in (2, 3, 1) if features // lanes % n == 0)
     width = vectors * lanes
-    inputs = _Side(tuple(in_size), channels, tuple(-before for before, _ in pads), winograd.B_T)
-    outputs = _Side(size, features, (0, 0), winograd.A_T)
+    inputs = _inputs(x, pads)
+    outputs = _Side((size[0], size[1]), features, (0, 0), winograd.A_T)
     blocks = _blocks(size, (channels + features) * x.dtype.itemsize)
     scratch = [POINTS * max(side.skip(block) for block in blocks) for side in (inputs, outputs)]
 
@@ -230,8 +230,8 @@ def kernel_gradient(x: Any, g: Any, pads: Pads) -> Any:
     lanes = engines.vector_bytes() // x.dtype.itemsize
     vectors = 2 if features // lanes % 2 == 0 else 1
     width, elements = vectors * lanes, POINTS * channels * features
-    inputs = _Side(tuple(in_size), channels, tuple(-before for before, _ in pads), winograd.B_T)
-    outputs = _Side(tuple(size), features, (0, 0), winograd.A_T.T)
+    inputs = _inputs(x, pads)
+    outputs = _Side((size[0], size[1]), features, (0, 0), winograd.A_T.T)
     blocks = _blocks(tuple(size), (channels + features) * x.dtype.itemsize)
     scratch = [POINTS * max(side.skip(block) for block in blocks) for side in (inputs, outputs)]
 
@@ -287,6 +287,12 @@ def kernel_gradient(x: Any, g: Any, pads: Pads) -> Any:
     shapes = ((elements,), *((parts * n,) for n in scratch), *([(parts * elements,)] if parts > 1 else []))
     points = native.call(("winograd_kernel", x.shape, g.shape, pads), write, (x, g), shapes)[0]
     return winograd.kernels_back(points.reshape(POINTS, channels, features))
+
+
+def _inputs(x: Any, pads: Pads) -> _Side:
+    """The images [batch, height, width, channels] that a convolution sees."""
+    (above, _), (left, _) = pads
+    return _Side((x.shape[1], x.shape[2]), x.shape[3], (-above, -left), winograd.B_T)
 
 
 def _blocks(size: tuple[int, ...], bytes_of_one: int) -> list[_Block]:
