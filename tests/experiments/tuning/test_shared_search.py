@@ -18,7 +18,7 @@ pytest.importorskip("optuna")
 
 ROOT = Path(__file__).parents[3]
 WORKER = Path(__file__).with_name("worker.py")
-LOST = 3.0
+LOST = 6.0
 """Seconds after which a worker is taken for lost, here."""
 
 
