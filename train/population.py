@@ -36,7 +36,7 @@ from train.step import State, make_step
 logger = logging.getLogger("paribus")
 
 COMPILER_OPTIONS: dict[str, Any] = {}
-"""XLA's, for the programs of every population, beside those of :func:`_options`."""
+"""XLA's, beside those of :func:`_options`."""
 
 
 class Population:
@@ -86,7 +86,7 @@ class Population:
         self.splits = Splits(self.task, self.config, self.layout, seeds=orders(self.trials), batch_size=batch_size)
         self._initial = put(dict(task.initial), self._whole)
         if self.layout.is_partitioned:
-            self.layout.check(self._states_shape(), batch_size)
+            self.layout.check(self._shapes, batch_size)
 
     @property
     def id(self) -> str:
@@ -104,8 +104,7 @@ class Population:
         return self._init()()
 
     def _init(self) -> Callable[[], State]:
-        shared = (self.splits.example(), self._initial)
-        return self._program("init", self._lane.init, (self.lanes,), shared)
+        return self._program("init", self._lane.init, (self.lanes,), (self.splits.example(), self._initial))
 
     def advance(self, states: State, start: int, stop: int) -> tuple[State, Any]:
         """Train from step ``start`` up to ``stop``. Donates ``states``.
@@ -149,7 +148,7 @@ class Population:
         if packing.gain(before, after, done, self.layout.lanes, self.strategy) <= 1:
             return False
         self._slots = put(np.asarray(after, np.int32), self._split)
-        self._advance(self._states_shape(), self.splits.training_shape(), 0, 0)
+        self._advance(self._shapes, self.splits.training_shape(), 0, 0)
         return True
 
     def retire(self, ended: Sequence[bool]) -> None:
@@ -248,7 +247,7 @@ class Population:
         """The sums of nothing, of every lane."""
         if self._sums is None:
             state, lane = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (self._states_shape(), self.lanes)
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (self._shapes, self.lanes)
             )
             positions = jax.ShapeDtypeStruct((1,), jnp.int32)
             batch = jax.eval_shape(self.task.sampler.evaluation_batch, dict(arrays), positions)
@@ -256,7 +255,8 @@ class Population:
         sums: Any = self._sums
         return {name: np.zeros((len(self.lanes.seed), *leaf.shape), leaf.dtype) for name, leaf in sums.items()}
 
-    def _states_shape(self) -> State:
+    @functools.cached_property
+    def _shapes(self) -> State:
         """What the states of all lanes look like, without their content."""
         states = jax.eval_shape(
             self._over_lanes(self._lane.init), self.lanes, (), (self.splits.example(), self._initial)
@@ -289,7 +289,7 @@ class Population:
         start, before = time.perf_counter(), self.compile_seconds
         if not self.config.execution.input_workers:  # processes would outlive a population that is never run
             self.splits.has_input(0)  # which begins to read
-        states, wanted, whole = self._states_shape(), self.config.diagnostics, self.task.train.arrays
+        states, wanted, whole = self._shapes, self.config.diagnostics, self.task.train.arrays
         calls = (
             self._init,
             self.training_program,
@@ -310,12 +310,12 @@ class Population:
         Raises:
             DoesNotFit: they do not.
         """
-        states = bytes_per_device(self._states_shape())
+        states = bytes_per_device(self._shapes)
         packing.check_memory(states, self._programs, self.layout.mesh.local_devices, len(self.trials))
 
     def training_program(self) -> tuple[Any, State]:
         """The compiled program of :meth:`advance`, and what the states that it takes look like."""
-        states = self._states_shape()
+        states = self._shapes
         self._advance(states, self.splits.training_shape(), 0, 0)
         return self._programs["advance"], states
 

@@ -26,7 +26,7 @@ def fits(projected: Any, kernel: Any) -> bool:
     return native.fits(kernel.shape[0], np.float32)
 
 
-def lstm(projected: Any, kernel: Any, h: Any, c: Any, *keep: Any) -> tuple[Any, Any, Any]:
+def lstm(projected: Any, kernel: Any, h: Any, c: Any, *keep: Any, with_gates: bool = True) -> tuple[Any, ...]:
     """States and cells [time, batch, hidden], and the gates [time, batch, 4 hidden] behind their nonlinearities.
 
     Args:
@@ -35,6 +35,7 @@ def lstm(projected: Any, kernel: Any, h: Any, c: Any, *keep: Any) -> tuple[Any, 
         h: the state before the first step [batch, hidden].
         c: the cell before the first step.
         keep: factor of the state in the product [batch, hidden]; without it 1.
+        with_gates: whether the gates are given.
     """
     time, batch, gates = projected.shape
     hidden = gates // 4
@@ -52,14 +53,16 @@ def lstm(projected: Any, kernel: Any, h: Any, c: Any, *keep: Any) -> tuple[Any, 
             if multiply:
                 body.call(multiply, [state, factor[0], scratch])
                 state = scratch
-            now = body.shifted(gated, (t, batch * gates))
+            now = body.shifted(gated, (t, batch * gates)) if with_gates else gated
             product(state, panels, now, body.shifted(inputs, (t, batch * gates)))
             places = [body.shifted(array, (t, batch * hidden)) for array in (cells, states)]
             body.call(step, [now, cell, *places])
 
-    shapes = ((time, batch, hidden), (time, batch, hidden), projected.shape, (batch * hidden,))
+    of_gates = projected.shape if with_gates else (batch, gates)
+    shapes = ((time, batch, hidden), (time, batch, hidden), of_gates, (batch * hidden,))
     operands = (projected, _panels(kernel), h, c, *keep)
-    return tuple(native.call(("lstm", projected.shape, len(keep)), write, operands, shapes)[:3])
+    found = native.call(("lstm", projected.shape, len(keep), with_gates), write, operands, shapes)
+    return tuple(found[: 3 if with_gates else 2])
 
 
 def lstm_gradient(g: Any, cells: Any, gates: Any, kernel: Any, c: Any, *others: Any, with_cells: bool) -> tuple:

@@ -176,9 +176,7 @@ def _gru_residuals(
     return states, gates[0] if with_gates else None
 
 
-def _gru_side_by_side(
-    projected: Any, kernel: Any, bias: Any, h: Any, keep: Any = None, *, with_gates: bool
-) -> tuple[Any, ...]:
+def _gru_side_by_side(projected: Any, kernel: Any, bias: Any, h: Any, keep: Any = None, *, with_gates: bool) -> Any:
     """The same as :func:`models.layers.direct_recurrence.gru`."""
     states, gates = gru_with_gates(projected, kernel, bias, h, keep)
     return (states, jnp.concatenate(gates, axis=-1)) if with_gates else (states,)
@@ -245,7 +243,7 @@ def lstm(
         initial: ``(h_0, c_0)``; zero where it is None.
         keep: factor of ``h_{t-1}`` in the product.
     """
-    return _lstm_residuals(projected, kernel, initial, keep)[0]
+    return _lstm_values(projected, kernel, initial, keep, with_gates=False)[0]
 
 
 @jax.custom_vjp
@@ -259,7 +257,7 @@ def lstm_with_cells(
 
     A function of its own, so that the gradient of :func:`lstm` has no gradient of cells to add.
     """
-    return _lstm_residuals(projected, kernel, initial, keep)[:2]
+    return _lstm_values(projected, kernel, initial, keep, with_gates=False)[:2]
 
 
 def lstm_step(c: Any, sums: Any) -> tuple[Any, Any]:
@@ -284,21 +282,26 @@ def lstm_with_gates(projected: Any, kernel: Any, initial: Any, keep: Any) -> tup
     return states, cells, gates
 
 
+def _lstm_values(projected: Any, kernel: Any, initial: Any, keep: Any, *, with_gates: bool) -> tuple[Any, ...]:
+    """States, cells and, at least where they are wanted, gates: one array or a list of four."""
+    if not direct_recurrence.fits(projected, kernel):
+        return lstm_with_gates(projected, kernel, initial, keep)
+    first = (_zero(projected, kernel),) * 2 if initial is None else initial
+    others = [array.astype(projected.dtype) for array in (*first, keep) if array is not None]
+    here = functools.partial(direct_recurrence.lstm, with_gates=with_gates)
+    elsewhere = functools.partial(_lstm_side_by_side, with_gates=with_gates)
+    return jax.lax.platform_dependent(projected, kernel, *others, cpu=here, default=elsewhere)
+
+
 def _lstm_residuals(projected: Any, kernel: Any, initial: Any, keep: Any) -> tuple[Any, ...]:
-    if direct_recurrence.fits(projected, kernel):
-        first = (_zero(projected, kernel),) * 2 if initial is None else initial
-        others = [array.astype(projected.dtype) for array in (*first, keep) if array is not None]
-        here, elsewhere = direct_recurrence.lstm, _lstm_side_by_side
-        found = jax.lax.platform_dependent(projected, kernel, *others, cpu=here, default=elsewhere)
-    else:
-        found = lstm_with_gates(projected, kernel, initial, keep)
+    found = _lstm_values(projected, kernel, initial, keep, with_gates=True)
     return *found, kernel, initial, keep, projected[:0]
 
 
-def _lstm_side_by_side(projected: Any, kernel: Any, h: Any, c: Any, keep: Any = None) -> tuple[Any, Any, Any]:
-    """States and cells of :func:`lstm`, and its gates in one array [time, batch, gates]."""
+def _lstm_side_by_side(projected: Any, kernel: Any, h: Any, c: Any, keep: Any = None, *, with_gates: bool) -> Any:
+    """The same as :func:`models.layers.direct_recurrence.lstm`."""
     states, cells, gates = lstm_with_gates(projected, kernel, (h, c), keep)
-    return states, cells, jnp.concatenate(gates, axis=-1)
+    return (states, cells, jnp.concatenate(gates, axis=-1)) if with_gates else (states, cells)
 
 
 def _lstm_forward(projected: Any, kernel: Any, initial: Any, keep: Any) -> tuple[Any, Any]:

@@ -156,7 +156,7 @@ def test_parts_must_divide_the_batch(make_trials, images):
 def lowered(population):
     """The text of the training program."""
     program = jax.jit(population._over_lanes(population._lane.advance_sequential), donate_argnums=(0,))
-    states = population._states_shape()
+    states = population._shapes
     shared = (population.splits.resident["train"], np.int32(0), np.int32(0))
     return program.lower(states, (population.lanes,), shared).as_text()
 
