@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 
 from models.layers import engines, native
-from models.layers.direct_tiles import REGISTERS, Phase, Run, product_tile, shares, sum_tile
+from models.layers.direct_tiles import REGISTERS, Phase, Run, gradient_tile, shares, sum_tile
 from models.layers.native import Body
 from models.layers.patches import Geometry
 
@@ -101,7 +101,7 @@ def kernel_gradient(x: Any, g: Any, kernel_shape: tuple[int, ...], geometry: Geo
         width_of_block = vectors * body.lanes
         blocks = _blocks(places, kernel_width * channels, REGISTERS // vectors)
         tiles = {
-            pattern: product_tile(
+            pattern: gradient_tile(
                 body, f"tile_{n}", pattern, vectors, columns, (stride * step, across * channels), features
             )
             for n, pattern in enumerate(dict.fromkeys(pattern for _, pattern in blocks))
@@ -126,13 +126,8 @@ def kernel_gradient(x: Any, g: Any, kernel_shape: tuple[int, ...], geometry: Geo
                         part.call(tiles[pattern], [part.shifted(seen, (places[first], 1)), given, into, lines])
 
         body.parallel((x_at, g_at, sums, scratch), len(x), parts, add)
-        if not partial:
-            return
-        with body.loop(elements, body.lanes) as element:
-            total = body.load(sums, (element, 1))
-            for number in range(1, parts):
-                total = body.ir.fadd(total, body.load(sums, (element, 1), (number, elements)))
-            body.store(total, out, (element, 1))
+        if partial:
+            body.sum_of_parts(sums, parts, elements, out, elements)
 
     elements, padded = math.prod(kernel_shape), height * step if any(map(any, geometry.pads)) else 1
     parts = native.parts(len(x), 2 * len(x) * rows * columns * elements)

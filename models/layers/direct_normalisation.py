@@ -91,10 +91,8 @@ def gradients(x: Any, scale: Any, means: Any, factors: Any, g: Any) -> tuple[Any
     def write(body: Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
         dx, dscale, dbias, sums, blocks = results
         body.parallel((*operands, dx, sums, blocks), rows, parts, pulled)
-        for number in range(1, parts):
-            _add(body, sums, body.shifted(sums, (number, 2 * features)), 2 * features)
-        body.copy(sums, dscale, features)
-        body.copy(body.shifted(sums, (features, 1)), dbias, features)
+        for number, out in enumerate((dscale, dbias)):
+            body.sum_of_parts(body.shifted(sums, (number, features)), parts, 2 * features, out, features)
 
     parts = native.parts(rows, _OPERATIONS * x.size)
     scratch = (parts * 2 * features,)

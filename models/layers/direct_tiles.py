@@ -74,7 +74,7 @@ def sum_tile(body: Body, name: str, phase: Phase, pixels: int, vectors: int) -> 
     return tile
 
 
-def product_tile(
+def gradient_tile(
     body: Body, name: str, pattern: tuple[int, ...], vectors: int, columns: int, steps: tuple[int, int], features: int
 ) -> Body:
     """A function ``(inputs, gradients, kernel's gradient, rows)`` that adds to some elements of the last.

@@ -8,13 +8,13 @@ the border leave out what is not there.
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from models.layers import engines, native, winograd
-from models.layers.direct_tiles import REGISTERS, Phase, Run, product_tile, shares, sum_tile
+from models.layers.direct_tiles import REGISTERS, Phase, Run, gradient_tile, shares, sum_tile
 from models.layers.native import Body
 
 POINTS = 16
@@ -204,16 +204,12 @@ def value(x: Any, kernel: Any, pads: Pads) -> Any:
 
         def convolve(part: Body, pointers: Sequence[Any], start: Any, stop: Any, _: Any, thread: Any) -> None:
             x_at, kernel_at, out, v_at, m_at = pointers
-            v_at, m_at = part.shifted(v_at, (thread, scratch[0])), part.shifted(m_at, (thread, scratch[1]))
-            with part.span(start, stop) as n:
-                image = part.shifted(x_at, (n, math.prod(in_size) * channels))
-                made = part.shifted(out, (n, math.prod(size) * features))
-                for block, transform, transform_back in zip(blocks, there, back, strict=True):
-                    with part.loop(block.times) as index:
-                        row = part.sum((index, block.rows), (block.row, 1))
-                        transform(part, image, v_at, row)
-                        multiply(part, block, v_at, kernel_at, m_at)
-                        transform_back(part, made, m_at, row)
+            v_at, m_at = (part.shifted(p, (thread, n)) for p, n in zip((v_at, m_at), scratch, strict=True))
+            each = _blocks_of_images(part, (x_at, out), (inputs, outputs), blocks, start, stop)
+            for (block, row, (image, made)), transform, transform_back in zip(each, there, back, strict=True):
+                transform(part, image, v_at, row)
+                multiply(part, block, v_at, kernel_at, m_at)
+                transform_back(part, made, m_at, row)
 
         body.parallel((x_at, kernel_at, out, v_at, m_at), count, parts, convolve)
 
@@ -225,7 +221,7 @@ def value(x: Any, kernel: Any, pads: Pads) -> Any:
 
 def kernel_gradient(x: Any, g: Any, pads: Pads) -> Any:
     """Gradient of the kernel [3, 3, channels, features], given that of the outputs."""
-    count, *in_size, channels = x.shape
+    count, channels = len(x), x.shape[-1]
     _, *size, features = g.shape
     lanes = engines.vector_bytes() // x.dtype.itemsize
     vectors = 2 if features // lanes % 2 == 0 else 1
@@ -242,7 +238,7 @@ def kernel_gradient(x: Any, g: Any, pads: Pads) -> Any:
         g_rows = [outputs.on_rows(body, b, f"g_{n}", _Side.row_writer, 2) for n, b in enumerate(blocks)]
         groups = shares(channels, REGISTERS // vectors)
         tiles = {
-            (some, count): product_tile(
+            (some, count): gradient_tile(
                 body, f"product_{some}_{count}", tuple(range(some)), vectors, count, (0, channels), features
             )
             for some in sorted(set(groups))
@@ -261,32 +257,38 @@ def kernel_gradient(x: Any, g: Any, pads: Pads) -> Any:
 
         def add(part: Body, pointers: Sequence[Any], start: Any, stop: Any, number: Any, thread: Any) -> None:
             x_at, g_at, sums, v_at, e_at = pointers
-            v_at, e_at = part.shifted(v_at, (thread, scratch[0])), part.shifted(e_at, (thread, scratch[1]))
+            v_at, e_at = (part.shifted(p, (thread, n)) for p, n in zip((v_at, e_at), scratch, strict=True))
             own = part.shifted(sums, (number, elements))
             part.clear(own, elements)
-            with part.span(start, stop) as n:
-                image = part.shifted(x_at, (n, math.prod(in_size) * channels))
-                given = part.shifted(g_at, (n, math.prod(size) * features))
-                for block, of_x, of_g in zip(blocks, x_rows, g_rows, strict=True):
-                    with part.loop(block.times) as index:
-                        row = part.sum((index, block.rows), (block.row, 1))
-                        of_x(part, image, v_at, row)
-                        of_g(part, given, e_at, row)
-                        multiply(part, block, v_at, e_at, own)
+            each = _blocks_of_images(part, (x_at, g_at), (inputs, outputs), blocks, start, stop)
+            for (block, row, (image, given)), of_x, of_g in zip(each, x_rows, g_rows, strict=True):
+                of_x(part, image, v_at, row)
+                of_g(part, given, e_at, row)
+                multiply(part, block, v_at, e_at, own)
 
         body.parallel((x_at, g_at, sums, v_at, e_at), count, parts, add)
-        if not partial:
-            return
-        with body.loop(elements, body.lanes) as element:
-            total = body.load(sums, (element, 1))
-            for number in range(1, parts):
-                total = body.ir.fadd(total, body.load(sums, (element, 1), (number, elements)))
-            body.store(total, out, (element, 1))
+        if partial:
+            body.sum_of_parts(sums, parts, elements, out, elements)
 
     parts = native.parts(count, 8 * count * math.prod(size) * channels * features)
     shapes = ((elements,), *((parts * n,) for n in scratch), *([(parts * elements,)] if parts > 1 else []))
     points = native.call(("winograd_kernel", x.shape, g.shape, pads), write, (x, g), shapes)[0]
     return winograd.kernels_back(points.reshape(POINTS, channels, features))
+
+
+def _blocks_of_images(
+    part: Body, arrays: Sequence[Any], sides: Sequence[_Side], blocks: Sequence[_Block], start: Any, stop: Any
+) -> Iterator[tuple[_Block, Any, list[Any]]]:
+    """Each kind of block, in the body of a loop over such blocks, in that of a loop over images: iterate to the end.
+
+    With a block come its first row, and the pointers to the image in each of the arrays.
+    """
+    with part.span(start, stop) as n:
+        steps = [math.prod(side.size) * side.channels for side in sides]
+        images = [part.shifted(array, (n, step)) for array, step in zip(arrays, steps, strict=True)]
+        for block in blocks:
+            with part.loop(block.times) as index:
+                yield block, part.sum((index, block.rows), (block.row, 1)), images
 
 
 def _inputs(x: Any, pads: Pads) -> _Side:

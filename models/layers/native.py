@@ -283,6 +283,14 @@ class Body:
         assert self.threads is not None
         self.threads.run(self.ir, part.ir.function, pointers, count, parts)
 
+    def sum_of_parts(self, sums: Any, parts: int, step: int, out: Any, count: int) -> None:
+        """Write the sums over parts of ``count`` elements, which lie ``step`` apart, the first part first."""
+        with self.loop(count, self.lanes) as at:
+            total = self.load(sums, (at, 1))
+            for number in range(1, parts):
+                total = self.ir.fadd(total, self.load(sums, (at, 1), (number, step)))
+            self.store(total, out, (at, 1))
+
     def _intrinsic(self, operation: str, arguments: int) -> Any:
         """LLVM's own function of vectors."""
         suffix = "f32" if isinstance(self._element, self._types.FloatType) else "f64"
