@@ -1,10 +1,14 @@
 """The machine code that ``layers/native.py`` writes: compiled, registered with XLA, and told which threads may help."""
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import logging
+import os
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +16,9 @@ import jax
 from models.layers import threads
 
 LOGGER = logging.getLogger("paribus")
+
+_DIGEST = hashlib.sha256().digest_size
+"""Bytes before kept machine code, which show whether it is whole."""
 
 _LOCK = threading.Lock()
 _ENGINES: dict[str, Any] = {}
@@ -87,12 +94,43 @@ def _compiled(text: str) -> Any:
     binding = llvm()
     processor, features = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
     machine = binding.Target.from_default_triple().create_target_machine(cpu=processor, features=features, opt=3)
-    module = binding.parse_assembly(text)
-    builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=2))
-    builder.getModulePassManager().run(module, builder)
-    engine = binding.create_mcjit_compiler(module, machine)
+
+    def translate() -> bytes:
+        module = binding.parse_assembly(text)
+        builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=2))
+        builder.getModulePassManager().run(module, builder)
+        return machine.emit_object(module)
+
+    code = _kept((text, processor, features, *binding.llvm_version_info), translate)
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+    engine.add_object_file(binding.ObjectFileRef.from_data(code))
     engine.finalize_object()
     return engine
+
+
+def _kept(made_of: tuple, make: Callable[[], bytes]) -> bytes:
+    """Machine code from the folder of jax's compilation cache, or else made, and kept there for the next process.
+
+    What is damaged there counts as absent; where nothing can be kept, nothing is.
+    """
+    folder = getattr(jax.config, "jax_compilation_cache_dir", None)
+    if not getattr(jax.config, "jax_enable_compilation_cache", False) or not folder or not os.path.isdir(folder):
+        return make()
+    path = Path(folder) / "machine_code" / hashlib.sha256(repr(made_of).encode()).hexdigest()
+    with contextlib.suppress(OSError):
+        content = path.read_bytes()
+        if content[:_DIGEST] == hashlib.sha256(content[_DIGEST:]).digest():
+            return content[_DIGEST:]
+    code = make()
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+        try:
+            part.write_bytes(hashlib.sha256(code).digest() + code)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    return code
 
 
 def _capsule(address: int) -> Any:

@@ -77,8 +77,13 @@ class Body:
 
     def sum(self, *terms: tuple[Any, int]) -> Any:
         """Sum of index times constant over ``terms``."""
-        products = [self.ir.mul(self.integer(index), self.integer(factor)) for index, factor in terms]
-        return functools.reduce(self.ir.add, products)
+        known = sum(index * factor for index, factor in terms if isinstance(index, int))
+        products = [
+            index if factor == 1 else self.ir.mul(index, self.integer(factor))
+            for index, factor in terms
+            if not isinstance(index, int)
+        ]
+        return functools.reduce(self.ir.add, [*products, *([self.integer(known)] if known or not products else [])])
 
     def shifted(self, pointer: Any, *terms: tuple[Any, int]) -> Any:
         """The pointer to what lies so many elements on: the sum of index times constant."""
