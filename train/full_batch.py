@@ -33,17 +33,20 @@ class WholeSplit:
         """Number of examples of the split."""
         return self.sampler.train_size(arrays)
 
-    def start(self, arrays: Arrays, key: Any, step: Any, *, batch_size: int) -> tuple[()]:
+    def epoch_steps(self, arrays: Arrays, *, batch_size: int) -> int:
+        """As many as there can be: every step draws the same."""
+        del arrays, batch_size
+        return 2**31 - 1
+
+    def order(self, arrays: Arrays, key: Any, step: Any, *, batch_size: int) -> tuple[()]:
         """Nothing: every step draws the same."""
         del arrays, key, step, batch_size
         return ()
 
-    def draw(
-        self, carry: tuple[()], arrays: Arrays, key: Any, step: Any, *, batch_size: int
-    ) -> tuple[tuple[()], Int[Array, " batch"]]:
-        """Nothing, and the indices of all examples."""
-        del arrays, key, step
-        return carry, jnp.arange(batch_size, dtype=jnp.int32)
+    def draw(self, order: tuple[()], arrays: Arrays, key: Any, step: Any, *, batch_size: int) -> Int[Array, " batch"]:
+        """The indices of all examples."""
+        del order, arrays, key, step
+        return jnp.arange(batch_size, dtype=jnp.int32)
 
     def gather(self, arrays: Arrays, indices: Int[Array, " batch"]) -> Batch:
         """The examples at these indices, as wide as the widest."""

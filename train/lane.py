@@ -145,8 +145,8 @@ class LaneFunctions:
 
         def body(carry: tuple) -> tuple:
             state, order, step = carry
-            state, order = self._one_step(state, order, lane, source, step)
-            return state, order, step + 1
+            order = self._order(order, lane, source, step, step == start)
+            return self._one_step(state, order, lane, source, step), order, step + 1
 
         state, order = self._begin(state, lane, source, start)
         state = jax.lax.while_loop(unfinished, body, (state, order, start))[0]
@@ -160,7 +160,8 @@ class LaneFunctions:
         def body(step: Any, carry: tuple) -> tuple:
             state, order = carry
             active = is_active(state) & ~lane.padding
-            changed, order = self._one_step(state, order, lane, source, step)
+            order = self._order(order, lane, source, step, step == start)
+            changed = self._one_step(state, order, lane, source, step)
             return jax.tree.map(lambda new, old: jnp.where(active, new, old), changed, state), order
 
         state = jax.lax.fori_loop(start, stop, body, self._begin(state, lane, source, start))[0]
@@ -204,7 +205,8 @@ class LaneFunctions:
 
     def diagnose(self, state: State, lane: Lanes, source: Arrays | Chunk, step: Any) -> dict[str, Any]:
         """What the diagnostics find of the train step ``step``, which is not taken."""
-        _, batch, bucket = self._draw(self._order(lane, source, step), lane, source, step)
+        order = self._order(self._no_order(lane, source), lane, source, step, True)
+        batch, bucket = self._draw(order, lane, source, step)
 
         def measure(batch: Batch) -> dict[str, Any]:
             keys = step_keys(lane.noise, lane.hyperparameters, step)
@@ -227,38 +229,51 @@ class LaneFunctions:
         return self._at_width(functools.partial(self.step.measure, state, lane.hyperparameters), batch, bucket)
 
     def _begin(self, state: State, lane: Lanes, source: Arrays | Chunk, start: Any) -> tuple[State, Any]:
-        """The state with its sum of losses emptied after an evaluation, and the order at ``start``."""
+        """The state with its sum of losses emptied after an evaluation, and room for the order."""
         fresh = start % self.evaluate_every == 0
-        state = state._replace(loss_sum=jnp.where(fresh, 0.0, state.loss_sum))
-        return state, self._order(lane, source, start)
+        return state._replace(loss_sum=jnp.where(fresh, 0.0, state.loss_sum)), self._no_order(lane, source)
 
-    def _order(self, lane: Lanes, source: Arrays | Chunk, step: Any) -> Any:
-        """What drawing needs at ``step``."""
+    def _no_order(self, lane: Lanes, source: Arrays | Chunk) -> Any:
+        """Zeros in the form of an order; nothing where none is needed."""
         if isinstance(source, Chunk):
             return ()
-        return self.task.sampler.start(source, _order_key(lane), step, batch_size=self.batch_size)
+        find: Any = functools.partial(self.task.sampler.order, batch_size=self.batch_size)
+        shapes = jax.eval_shape(find, source, _order_key(lane), np.int32(0))
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    def _one_step(self, state: State, order: Any, lane: Lanes, source: Arrays | Chunk, step: Any) -> tuple[State, Any]:
-        """One train step: draw, gather, step. Also the order that the next one needs."""
-        following, batch, bucket = self._draw(order, lane, source, step)
+    def _order(self, order: Any, lane: Lanes, source: Arrays | Chunk, step: Any, first: Any) -> Any:
+        """The order at ``step``: that of the step before unless an epoch begins, or ``first`` says there is none.
+
+        This is the one place of the program that finds an order, for to compile that takes long.
+        """
+        if not jax.tree.leaves(order):
+            return order
+        sampler: Any = self.task.sampler
+        size, key = self.batch_size, _order_key(lane)
+        begins = first | (step % sampler.epoch_steps(source, batch_size=size) == 0)
+        return jax.lax.cond(begins, lambda: sampler.order(source, key, step, batch_size=size), lambda: order)
+
+    def _one_step(self, state: State, order: Any, lane: Lanes, source: Arrays | Chunk, step: Any) -> State:
+        """One train step: draw, gather, step."""
+        batch, bucket = self._draw(order, lane, source, step)
 
         def train(batch: Batch) -> State:
             keys = step_keys(lane.noise, lane.hyperparameters, step)
             return self.step.train(state, lane.hyperparameters, batch, keys, step)
 
-        return self._at_width(train, batch, bucket), following
+        return self._at_width(train, batch, bucket)
 
-    def _draw(self, order: Any, lane: Lanes, source: Arrays | Chunk, step: Any) -> tuple[Any, Batch, Any]:
-        """The order of the next step, this step's batch, and its bucket."""
+    def _draw(self, order: Any, lane: Lanes, source: Arrays | Chunk, step: Any) -> tuple[Batch, Any]:
+        """This step's batch, and its bucket."""
         sampler: Any = self.task.sampler
         if isinstance(source, Chunk):
             place = lane.stream, step - source.first
-            return order, sampler.assemble(_rows(source, *place)), source.buckets[place]
+            return sampler.assemble(_rows(source, *place)), source.buckets[place]
         key, size = _order_key(lane), self.batch_size
-        following, indices = sampler.draw(order, source, key, step, batch_size=size)
+        indices = sampler.draw(order, source, key, step, batch_size=size)
         is_bucketed = isinstance(sampler, BucketedSampler)
         bucket = sampler.bucket(order, source, step, batch_size=size) if is_bucketed else 0
-        return following, sampler.gather(source, indices), bucket
+        return sampler.gather(source, indices), bucket
 
     def _at_width(self, function: Callable[[Batch], Any], batch: Batch, bucket: Any) -> Any:
         """``function`` of a batch that is cut to the width of its bucket: a branch of the program for each width."""

@@ -35,7 +35,7 @@ class Splits:
     """
 
     def __init__(self, task: Task, config: Config, layout: Layout, *, seeds: tuple[int, ...], batch_size: int) -> None:
-        self.task, self.config, self._layout = task, config, layout
+        self.task, self.config, self._layout, self._batch_size = task, config, layout, batch_size
         self.resident: dict[str, Any] = {}
         self.idle_seconds = 0.0
         self._requested: dict[str, Feed] = {}
@@ -89,12 +89,17 @@ class Splits:
         return self._requested[split].is_ready(0)
 
     def evaluation_batch(self, arrays: Arrays) -> int:
-        """Items in a batch of an evaluation: at most as many as configured, so that the last one is about full."""
+        """Items in a batch of an evaluation: at most as many as configured, so that the last one is about full.
+
+        As many as a training batch has where that is hardly more: machine code is then made once for both.
+        """
         size, items = self.config.training.evaluation_batch_size, self.task.sampler.evaluation_size(arrays)
         if jax.default_backend() == "cpu" and not self._layout.is_partitioned:
             size = min(size, CACHED_ITEMS)
-        items = math.ceil(items / math.ceil(items / size))
-        return -(-items // self._layout.parts) * self._layout.parts
+        batches = math.ceil(items / size)
+        least = -(-math.ceil(items / batches) // self._layout.parts) * self._layout.parts
+        is_near = least <= self._batch_size <= min(size, least + least // 16)
+        return self._batch_size if is_near and self._batch_size % self._layout.parts == 0 else least
 
     def unopened_shape(self, shapes: Mapping[str, Any]) -> Arrays | None:
         """What :meth:`evaluation` will give of a split of such arrays; None where it will be streamed."""

@@ -304,8 +304,9 @@ def test_curvature_of_a_lane_against_the_whole_hessian(make_trials, images):
     states = population.init()
     found = population.diagnosed(jax.device_get(population.diagnose(states, 0)), 0, 0)
     state, lane = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[0]), (states, population.lanes))
-    order = population._lane._order(lane, population.splits.resident["train"], 0)
-    batch = population._lane._draw(order, lane, population.splits.resident["train"], 0)[1]
+    source = population.splits.resident["train"]
+    order = population._lane._order(population._lane._no_order(lane, source), lane, source, 0, True)
+    batch = population._lane._draw(order, lane, source, 0)[0]
     step = make_step(trial.config, images.shapes, images.objective)
     loss = step.loss(state, {}, batch, {})[0]
     flat, unravel = jax.flatten_util.ravel_pytree(state.params)

@@ -69,26 +69,30 @@ class BucketedExamples:
         """Number of examples of the split."""
         return arrays["targets"].shape[0]
 
-    def start(self, arrays: Split, key: Key, step: Step, *, batch_size: int) -> Epoch:
+    def order(self, arrays: Split, key: Key, step: Step, *, batch_size: int) -> Epoch:
         """The order of the epoch that ``step`` lies in."""
-        return self._epoch(arrays, key, step // (self.train_size(arrays) // batch_size), batch_size)
-
-    def draw(
-        self, carry: Epoch, arrays: Split, key: Key, step: Step, *, batch_size: int
-    ) -> tuple[Epoch, Int[Array, " batch"]]:
-        """The order that the next step needs, and the indices of this step's batch."""
-        batches = self.train_size(arrays) // batch_size
-        places = self._places(carry, arrays, step, jnp.arange(batch_size, dtype=jnp.int32), batch_size)
-        following = jax.lax.cond(
-            step % batches + 1 == batches,
-            lambda: self._epoch(arrays, key, step // batches + 1, batch_size),
-            lambda: carry,
+        examples = self.train_size(arrays)
+        epoch = step // self.epoch_steps(arrays, batch_size=batch_size)
+        places = jnp.arange(examples, dtype=jnp.int32)
+        bucket = jnp.sum(places[:, None] >= jnp.asarray(arrays["ends"])[None, :], axis=1, dtype=jnp.int32)
+        chance = jax.random.bits(jax.random.fold_in(key, epoch), (examples,))
+        schedule: Any = jax.random.fold_in(jax.random.key(_SCHEDULE), epoch)
+        left_out = examples % batch_size
+        return Epoch(
+            jnp.lexsort((chance, bucket)).astype(jnp.int32),
+            jax.random.permutation(schedule, examples // batch_size).astype(jnp.int32),
+            jax.random.randint(jax.random.fold_in(schedule, 1), (), 0, examples - left_out + 1, dtype=jnp.int32),
         )
-        return following, jnp.take(carry.examples, places, mode="clip")
 
-    def bucket(self, carry: Epoch, arrays: Split, step: Step, *, batch_size: int) -> Int[Array, ""]:
+    def draw(self, order: Epoch, arrays: Split, key: Key, step: Step, *, batch_size: int) -> Int[Array, " batch"]:
+        """The indices of this step's batch."""
+        del key
+        places = self._places(order, arrays, step, jnp.arange(batch_size, dtype=jnp.int32), batch_size)
+        return jnp.take(order.examples, places, mode="clip")
+
+    def bucket(self, order: Epoch, arrays: Split, step: Step, *, batch_size: int) -> Int[Array, ""]:
         """The bucket of the batch of this step: that of its last example."""
-        last = self._places(carry, arrays, step, jnp.int32(batch_size - 1), batch_size)
+        last = self._places(order, arrays, step, jnp.int32(batch_size - 1), batch_size)
         return jnp.sum(last >= arrays["ends"], dtype=jnp.int32)
 
     def evaluation_bucket(self, arrays: Split, positions: Int[Array, " batch"]) -> Int[Array, ""]:
@@ -136,24 +140,11 @@ class BucketedExamples:
         """The examples at these positions; weight 0 at or past the end of the split."""
         return ShuffledExamples().evaluation_batch(arrays, positions)
 
-    def _epoch(self, arrays: Split, key: Key, epoch: Step, batch_size: int) -> Epoch:
-        examples = self.train_size(arrays)
-        places = jnp.arange(examples, dtype=jnp.int32)
-        bucket = jnp.sum(places[:, None] >= jnp.asarray(arrays["ends"])[None, :], axis=1, dtype=jnp.int32)
-        chance = jax.random.bits(jax.random.fold_in(key, epoch), (examples,))
-        schedule: Any = jax.random.fold_in(jax.random.key(_SCHEDULE), epoch)
-        left_out = examples % batch_size
-        return Epoch(
-            jnp.lexsort((chance, bucket)).astype(jnp.int32),
-            jax.random.permutation(schedule, examples // batch_size).astype(jnp.int32),
-            jax.random.randint(jax.random.fold_in(schedule, 1), (), 0, examples - left_out + 1, dtype=jnp.int32),
-        )
-
-    def _places(self, carry: Epoch, arrays: Split, step: Step, offset: Any, batch_size: int) -> Any:
+    def _places(self, order: Epoch, arrays: Split, step: Step, offset: Any, batch_size: int) -> Any:
         """Where in the epoch's order the examples at ``offset`` of this step's batch stand."""
         examples = self.train_size(arrays)
-        place = carry.batches[step % carry.batches.shape[0]] * batch_size + offset
-        return jnp.where(place >= carry.skipped, place + examples % batch_size, place)
+        place = order.batches[step % order.batches.shape[0]] * batch_size + offset
+        return jnp.where(place >= order.skipped, place + examples % batch_size, place)
 
 
 def best_widths(lengths: Int[np.ndarray, " examples"], buckets: int) -> tuple[int, ...]:

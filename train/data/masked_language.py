@@ -82,17 +82,16 @@ class MaskedThenAsked(WithReplacement):
         texts = arrays["tokens"].shape[0]
         return (2**31 - 1) // texts * texts
 
-    def draw(
-        self, carry: tuple[()], arrays: Split, key: Key, step: Step, *, batch_size: int
-    ) -> tuple[tuple[()], Int[Array, " batch"]]:
-        """Nothing, and this step's texts. Those of the second phase do not depend on the length of the first."""
+    def draw(self, order: tuple[()], arrays: Split, key: Key, step: Step, *, batch_size: int) -> Int[Array, " batch"]:
+        """This step's texts. Those of the second phase do not depend on the length of the first."""
+        del order
         texts, labelled = arrays["tokens"].shape[0], arrays["labels"].shape[0]
         masked_key, asked_key = jax.random.split(key)
         masked_key = jax.random.fold_in(masked_key, step)
         asked_key = jax.random.fold_in(asked_key, jnp.maximum(step - self.masked_steps, 0))
         masked = jax.random.randint(masked_key, (batch_size,), texts, self.train_size(arrays), dtype=jnp.int32)
         asked = jax.random.randint(asked_key, (batch_size,), 0, labelled, dtype=jnp.int32)
-        return carry, jnp.where(step < self.masked_steps, masked, asked)
+        return jnp.where(step < self.masked_steps, masked, asked)
 
     def gather(self, arrays: Split, indices: Int[Array, " batch"]) -> Batch:
         """The texts of these indices, with what is asked of them; all parts [batch, time]."""

@@ -57,26 +57,19 @@ class ShuffledExamples:
         """Number of examples of the split."""
         return arrays["targets"].shape[0]
 
-    def start(self, arrays: Split, key: Key, step: Step, *, batch_size: int) -> Int[Array, " examples"]:
+    def order(self, arrays: Split, key: Key, step: Step, *, batch_size: int) -> Int[Array, " examples"]:
         """The order of the epoch that ``step`` lies in, int32 [n]."""
         examples = self.train_size(arrays)
-        return self._order(key, step // (examples // batch_size), examples)
+        epoch = step // self.epoch_steps(arrays, batch_size=batch_size)
+        return jax.random.permutation(jax.random.fold_in(key, epoch), examples).astype(jnp.int32)
 
     def draw(
-        self, carry: Int[Array, " examples"], arrays: Split, key: Key, step: Step, *, batch_size: int
-    ) -> tuple[Int[Array, " examples"], Int[Array, " batch"]]:
-        """The order that the next step needs, and the indices of this step's batch.
-
-        ``carry`` is what :meth:`start` gives at ``step``; what is returned is what it gives at
-        ``step + 1``. A new order is computed behind the last batch of an epoch only.
-        """
-        batches = self.train_size(arrays) // batch_size
-        epoch, batch = step // batches, step % batches
-        indices = jax.lax.dynamic_slice_in_dim(carry, batch * batch_size, batch_size)
-        following = jax.lax.cond(
-            batch + 1 == batches, lambda: self._order(key, epoch + 1, carry.shape[0]), lambda: carry
-        )
-        return following, indices
+        self, order: Int[Array, " examples"], arrays: Split, key: Key, step: Step, *, batch_size: int
+    ) -> Int[Array, " batch"]:
+        """The indices of this step's batch: its part of the order."""
+        del key
+        batch = step % self.epoch_steps(arrays, batch_size=batch_size)
+        return jax.lax.dynamic_slice_in_dim(order, batch * batch_size, batch_size)
 
     def gather(self, arrays: Split, indices: Int[Array, " batch"]) -> Batch:
         """The examples at these indices, each of weight 1 where the split says nothing else."""
@@ -117,10 +110,6 @@ class ShuffledExamples:
         batch = self.gather(arrays, positions)
         return batch._replace(weights=jnp.where(real.reshape(-1, *[1] * (batch.weights.ndim - 1)), batch.weights, 0))
 
-    @staticmethod
-    def _order(key: Key, epoch: Step, examples: int) -> Int[Array, " examples"]:
-        return jax.random.permutation(jax.random.fold_in(key, epoch), examples).astype(jnp.int32)
-
 
 class WithReplacement(abc.ABC):
     """Draws of which none depends on another, so that nothing is carried from one step to the next."""
@@ -133,17 +122,21 @@ class WithReplacement(abc.ABC):
         """Nothing can be wrong: batches of any size can be drawn."""
         del arrays, batch_size
 
-    def start(self, arrays: Split, key: Key, step: Step, *, batch_size: int) -> tuple[()]:
+    def epoch_steps(self, arrays: Split, *, batch_size: int) -> int:
+        """As many as there can be: nothing is kept from one draw to the next."""
+        del arrays, batch_size
+        return 2**31 - 1
+
+    def order(self, arrays: Split, key: Key, step: Step, *, batch_size: int) -> tuple[()]:
         """Nothing: a draw needs only the key and the step."""
         del arrays, key, step, batch_size
         return ()
 
-    def draw(
-        self, carry: tuple[()], arrays: Split, key: Key, step: Step, *, batch_size: int
-    ) -> tuple[tuple[()], Int[Array, " batch"]]:
-        """Nothing, and the items of this step, all equally likely."""
+    def draw(self, order: tuple[()], arrays: Split, key: Key, step: Step, *, batch_size: int) -> Int[Array, " batch"]:
+        """The items of this step, all equally likely."""
+        del order
         key = jax.random.fold_in(key, step)
-        return carry, jax.random.randint(key, (batch_size,), 0, self.train_size(arrays), dtype=jnp.int32)
+        return jax.random.randint(key, (batch_size,), 0, self.train_size(arrays), dtype=jnp.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,11 +181,6 @@ class Windows(WithReplacement):
         """The windows that start at these tokens, all three parts [batch, length], of weight 1."""
         places = indices[:, None] + jnp.arange(self.length + 1, dtype=jnp.int32)[None, :]
         return self.assemble({"tokens": on_device(arrays["tokens"], places)})
-
-    def epoch_steps(self, arrays: Split, *, batch_size: int) -> int:
-        """As many as there can be: nothing is kept from one draw to the next."""
-        del arrays, batch_size
-        return 2**31 - 1
 
     def fetch(self, arrays: Split, indices: Int[np.ndarray, " batch"]) -> Split:
         """The tokens of the windows that start here, and the one behind each, [batch, length + 1]."""

@@ -105,17 +105,17 @@ class Draws:
     """
 
     def __init__(self, sampler: StreamedSampler, arrays: Arrays, seeds: tuple[int, ...], batch_size: int) -> None:
-        def batch(carry: Any, key: Any, step: Any) -> tuple[Any, Any]:
-            indices = sampler.draw(carry, arrays, key, step, batch_size=batch_size)[1]
+        def batch(order: Any, key: Any, step: Any) -> tuple[Any, Any]:
+            indices = sampler.draw(order, arrays, key, step, batch_size=batch_size)
             if not isinstance(sampler, BucketedSampler):
                 return indices, 0
-            return indices, sampler.bucket(carry, arrays, step, batch_size=batch_size)
+            return indices, sampler.bucket(order, arrays, step, batch_size=batch_size)
 
         self.seeds = seeds
         self.period = sampler.epoch_steps(arrays, batch_size=batch_size)
         # The arrays are closed over, not passed: passing would load them.
-        self._start = jax.jit(lambda seed, step: sampler.start(arrays, _key(seed), step, batch_size=batch_size))
-        self._batches = jax.jit(lambda carry, seed, steps: jax.vmap(lambda step: batch(carry, _key(seed), step))(steps))
+        self._epoch = jax.jit(lambda seed, step: sampler.order(arrays, _key(seed), step, batch_size=batch_size))
+        self._batches = jax.jit(lambda order, seed, steps: jax.vmap(lambda step: batch(order, _key(seed), step))(steps))
         self._lock = threading.Lock()
         self._orders: dict[tuple[int, int], concurrent.futures.Future[Any]] = {}
         # Threads of their own, for JAX runs what one thread gives to one CPU device in that order.
@@ -155,7 +155,7 @@ class Draws:
 
         def draw() -> Any:
             with jax.default_device(jax.local_devices(backend="cpu")[0]):
-                return jax.block_until_ready(self._start(np.uint32(seed), np.int32(epoch * self.period)))
+                return jax.block_until_ready(self._epoch(np.uint32(seed), np.int32(epoch * self.period)))
 
         with self._lock:
             if (seed, epoch) not in self._orders:

@@ -43,12 +43,16 @@ class Sampler(Protocol):
         """Number of distinct training items: indices that :meth:`gather` takes are below it."""
         ...
 
-    def start(self, arrays: Arrays, key: Any, step: Any, *, batch_size: int) -> Any:
-        """What drawing needs at ``step``, as a pure function of its arguments (a permutation, or nothing)."""
+    def epoch_steps(self, arrays: Arrays, *, batch_size: int) -> int:
+        """For how many steps, from a multiple of it on, :meth:`order` gives the same."""
         ...
 
-    def draw(self, carry: Any, arrays: Arrays, key: Any, step: Any, *, batch_size: int) -> tuple[Any, Any]:
-        """What :meth:`start` gives at ``step + 1``, and the indices of this step's batch, int32 ``[batch]``."""
+    def order(self, arrays: Arrays, key: Any, step: Any, *, batch_size: int) -> Any:
+        """What the draws of the epoch of ``step`` share, a function of the key (a permutation, or nothing)."""
+        ...
+
+    def draw(self, order: Any, arrays: Arrays, key: Any, step: Any, *, batch_size: int) -> Any:
+        """The indices of this step's batch, int32 ``[batch]``, where :meth:`order` is this at ``step``."""
         ...
 
     def gather(self, arrays: Arrays, indices: Any) -> Batch:
@@ -76,8 +80,8 @@ class BucketedSampler(Sampler, Protocol):
         """Number of widths; the last bucket is as wide as what :meth:`gather` gives."""
         ...
 
-    def bucket(self, carry: Any, arrays: Arrays, step: Any, *, batch_size: int) -> Any:
-        """The bucket of the batch that :meth:`draw` gives at ``step`` for this carry."""
+    def bucket(self, order: Any, arrays: Arrays, step: Any, *, batch_size: int) -> Any:
+        """The bucket of the batch that :meth:`draw` gives at ``step`` with this order."""
         ...
 
     def evaluation_bucket(self, arrays: Arrays, positions: Any) -> Any:
@@ -98,10 +102,6 @@ class StreamedSampler(Sampler, Protocol):
     the batch as its first axis, so that parts of a batch can be joined. The arrays may be memory-mapped: only the
     rows that are asked for are read.
     """
-
-    def epoch_steps(self, arrays: Arrays, *, batch_size: int) -> int:
-        """For how many steps, from a multiple of it on, :meth:`start` gives the same."""
-        ...
 
     def fetch(self, arrays: Arrays, indices: Any) -> Arrays:
         """What the training items at these indices are made of, read on the host as NumPy arrays."""

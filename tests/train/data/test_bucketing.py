@@ -36,23 +36,18 @@ SAMPLER = BucketedExamples(tuple((width,) for width in WIDTHS))
 
 @functools.cache
 def compiled(batch_size):
-    """``start`` and (indices, bucket, next carry) of a step."""
+    """(indices, bucket) of a step."""
 
-    def step(carry, key, step):
-        following, indices = SAMPLER.draw(carry, SPLIT, key, step, batch_size=batch_size)
-        return following, indices, SAMPLER.bucket(carry, SPLIT, step, batch_size=batch_size)
+    def step(key, step):
+        order = SAMPLER.order(SPLIT, key, step, batch_size=batch_size)
+        indices = SAMPLER.draw(order, SPLIT, key, step, batch_size=batch_size)
+        return indices, SAMPLER.bucket(order, SPLIT, step, batch_size=batch_size)
 
-    return jax.jit(functools.partial(SAMPLER.start, SPLIT, batch_size=batch_size)), jax.jit(step)
+    return jax.jit(step)
 
 
 def drawn(seed, steps, *, batch_size, first=0):
-    start, step = compiled(batch_size)
-    key = jax.random.key(seed)
-    carry, result = start(key, jnp.int32(first)), []
-    for number in range(first, first + steps):
-        carry, indices, bucket = step(carry, key, jnp.int32(number))
-        result.append((np.asarray(indices).tolist(), int(bucket)))
-    return result
+    return raw_drawn(jax.random.key(seed), range(first, first + steps), batch_size)
 
 
 def test_it_is_a_bucketed_sampler():
@@ -147,31 +142,25 @@ def test_lanes_that_march_in_step_share_the_branch():
     """Under vmap over keys the bucket keeps no lane axis, so a switch stays a switch."""
 
     def lane(key):
-        def body(step, state):
-            carry, total = state
-            bucket = SAMPLER.bucket(carry, SPLIT, step, batch_size=4)
-            carry, indices = SAMPLER.draw(carry, SPLIT, key, step, batch_size=4)
+        def body(step, total):
+            order = SAMPLER.order(SPLIT, key, step, batch_size=4)
+            bucket = SAMPLER.bucket(order, SPLIT, step, batch_size=4)
+            indices = SAMPLER.draw(order, SPLIT, key, step, batch_size=4)
             widths = [functools.partial(lambda number, i: jnp.sum(i) * number, number) for number in range(3)]
-            return carry, total + jax.lax.switch(bucket, widths, indices)
+            return total + jax.lax.switch(bucket, widths, indices)
 
-        carry = SAMPLER.start(SPLIT, key, jnp.int32(0), batch_size=4)
-        return jax.lax.fori_loop(0, 12, body, (carry, jnp.int32(0)))[1]
+        return jax.lax.fori_loop(0, 12, body, jnp.int32(0))
 
     keys = jax.random.split(jax.random.key(0), 3)
     program = str(jax.make_jaxpr(jax.vmap(lane))(keys))
-    assert "cond[" in program  # not select_n of all branches: there is one cond for the switch, one for the epoch
-    assert program.count("cond[") == 2
-    expected = [sum(bucket * sum(indices) for indices, bucket in raw_drawn(key, 12)) for key in keys]
+    assert program.count("cond[") == 1  # not select_n of all branches
+    expected = [sum(bucket * sum(indices) for indices, bucket in raw_drawn(key, range(12), 4)) for key in keys]
     np.testing.assert_array_equal(jax.jit(jax.vmap(lane))(keys), expected)
 
 
-def raw_drawn(key, steps):
-    start, step = compiled(4)
-    carry, result = start(key, jnp.int32(0)), []
-    for number in range(steps):
-        carry, indices, bucket = step(carry, key, jnp.int32(number))
-        result.append((np.asarray(indices).tolist(), int(bucket)))
-    return result
+def raw_drawn(key, steps, batch_size):
+    found = [compiled(batch_size)(key, jnp.int32(step)) for step in steps]
+    return [(np.asarray(indices).tolist(), int(bucket)) for indices, bucket in found]
 
 
 @pytest.mark.parametrize("size", [1, 7, 25])

@@ -155,9 +155,15 @@ def test_drawing_goes_on_from_any_step_inside_the_split(name):
 
     @quick
     def two(key, step):
-        carry = task.sampler.start(arrays, key, step, batch_size=size)
-        carry, first = task.sampler.draw(carry, arrays, key, step, batch_size=size)
-        return first, task.sampler.draw(carry, arrays, key, step + 1, batch_size=size)[1]
+        order = task.sampler.order(arrays, key, step, batch_size=size)
+        period = task.sampler.epoch_steps(arrays, batch_size=size)
+        following = jax.lax.cond(
+            (step + 1) % period == 0,
+            lambda: task.sampler.order(arrays, key, step + 1, batch_size=size),
+            lambda: order,
+        )
+        first = task.sampler.draw(order, arrays, key, step, batch_size=size)
+        return first, task.sampler.draw(following, arrays, key, step + 1, batch_size=size)
 
     key = jax.random.key(1)
     drawn = np.stack([two(key, jnp.int32(step)) for step in range(3)])

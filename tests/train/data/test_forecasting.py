@@ -208,7 +208,7 @@ def test_targets_of_several_numbers_pass_shuffled_examples():
 def test_an_order_is_a_permutation_of_the_windows():
     task = made(RAGGED, context=5)
     arrays, size = dict(task.train.arrays), task.facts["train_examples"]
-    order = task.sampler.start(arrays, jax.random.key(0), 0, batch_size=size)
+    order = task.sampler.order(arrays, jax.random.key(0), 0, batch_size=size)
     assert sorted(np.asarray(order).tolist()) == list(range(size))
     with pytest.raises(BadInput, match=f"batch_size=99 must be at most {size}"):
         task.sampler.check(arrays, batch_size=99)

@@ -18,7 +18,7 @@ SAMPLER = masked.MaskedThenAsked(5, SPECIAL)
 
 
 def drawn(step, size=4000, sampler=SAMPLER):
-    indices = sampler.draw((), ARRAYS, jax.random.key(3), step, batch_size=size)[1]
+    indices = sampler.draw((), ARRAYS, jax.random.key(3), step, batch_size=size)
     return np.asarray(indices), jax.tree.map(np.asarray, sampler.gather(ARRAYS, indices))
 
 

@@ -334,7 +334,7 @@ def test_lanes_draw_fresh_examples_as_each_draws_alone():
     arrays = dict(task.train.arrays)
 
     def batch(key, step):
-        _, indices = task.sampler.draw((), arrays, key, step, batch_size=4)
+        indices = task.sampler.draw((), arrays, key, step, batch_size=4)
         return task.sampler.gather(arrays, indices)
 
     keys = jax.random.split(jax.random.key(3), 3)

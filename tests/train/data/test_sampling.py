@@ -21,44 +21,43 @@ cases = pytest.mark.parametrize(("sampler", "arrays"), CASES, ids=["shuffled", "
 
 @functools.cache
 def compiled(sampler, batch_size):
-    """``start`` and ``draw``, compiled once for all the tests."""
-    return tuple(jax.jit(functools.partial(method, batch_size=batch_size)) for method in (sampler.start, sampler.draw))
+    """``order`` and ``draw``, compiled once for all the tests."""
+    return tuple(jax.jit(functools.partial(method, batch_size=batch_size)) for method in (sampler.order, sampler.draw))
 
 
 def drawn(sampler, arrays, key, steps, *, batch_size, first=0):
-    """Indices of ``steps`` batches drawn in sequence from ``first`` on, and the last carry."""
-    start, draw = compiled(sampler, batch_size)
-    carry, indices = start(arrays, key, jnp.int32(first)), []
+    """Indices of ``steps`` batches drawn in sequence from ``first`` on, with an order that is found once an epoch."""
+    find, draw = compiled(sampler, batch_size)
+    order, indices = find(arrays, key, jnp.int32(first)), []
     for step in range(first, first + steps):
-        carry, batch = draw(carry, arrays, key, jnp.int32(step))
-        indices.append(np.asarray(batch))
-    return np.stack(indices), carry
+        if step % sampler.epoch_steps(arrays, batch_size=batch_size) == 0:
+            order = find(arrays, key, jnp.int32(step))
+        indices.append(np.asarray(draw(order, arrays, key, jnp.int32(step))))
+    return np.stack(indices)
 
 
 @cases
 @pytest.mark.parametrize("batch_size", [4, 23])
 def test_drawing_resumes_anywhere(sampler, arrays, batch_size):
     key = jax.random.key(3)
-    whole, _ = drawn(sampler, arrays, key, 14, batch_size=batch_size)
+    whole = drawn(sampler, arrays, key, 14, batch_size=batch_size)
     for first in range(14):
-        rest, carry = drawn(sampler, arrays, key, 14 - first, batch_size=batch_size, first=first)
+        rest = drawn(sampler, arrays, key, 14 - first, batch_size=batch_size, first=first)
         np.testing.assert_array_equal(rest, whole[first:])
-        fresh = compiled(sampler, batch_size)[0](arrays, key, 14)
-        assert jax.tree.all(jax.tree.map(np.array_equal, carry, fresh))
 
 
 def test_an_epoch_is_a_permutation_and_the_next_is_another():
-    indices, _ = drawn(ShuffledExamples(), EXAMPLES, jax.random.key(0), 10, batch_size=5)  # 4 whole batches an epoch
+    indices = drawn(ShuffledExamples(), EXAMPLES, jax.random.key(0), 10, batch_size=5)  # 4 whole batches an epoch
     first, second = indices[:4].ravel(), indices[4:8].ravel()
     assert len(set(first)) == len(set(second)) == 20
     assert not np.array_equal(first, second)
-    whole, _ = drawn(ShuffledExamples(), EXAMPLES, jax.random.key(0), 1, batch_size=23)
+    whole = drawn(ShuffledExamples(), EXAMPLES, jax.random.key(0), 1, batch_size=23)
     np.testing.assert_array_equal(np.sort(whole[0]), np.arange(23))
 
 
 def test_epoch_order_is_the_documented_function_of_key_and_epoch():
     key = jax.random.key(9)
-    indices, _ = drawn(ShuffledExamples(), EXAMPLES, key, 6, batch_size=11)
+    indices = drawn(ShuffledExamples(), EXAMPLES, key, 6, batch_size=11)
     for epoch in range(3):
         expected = jax.random.permutation(jax.random.fold_in(key, epoch), 23)[:22]
         np.testing.assert_array_equal(indices[2 * epoch : 2 * epoch + 2].ravel(), expected)
@@ -66,9 +65,9 @@ def test_epoch_order_is_the_documented_function_of_key_and_epoch():
 
 @cases
 def test_keys_differ_and_equal_keys_agree(sampler, arrays):
-    one, _ = drawn(sampler, arrays, jax.random.key(1), 5, batch_size=4)
-    again, _ = drawn(sampler, arrays, jax.random.PRNGKey(1), 5, batch_size=4)  # the same key in its raw form
-    other, _ = drawn(sampler, arrays, jax.random.key(2), 5, batch_size=4)
+    one = drawn(sampler, arrays, jax.random.key(1), 5, batch_size=4)
+    again = drawn(sampler, arrays, jax.random.PRNGKey(1), 5, batch_size=4)  # the same key in its raw form
+    other = drawn(sampler, arrays, jax.random.key(2), 5, batch_size=4)
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one, other)
 
@@ -79,16 +78,14 @@ def test_lanes_inside_a_loop_draw_what_each_draws_alone(sampler, arrays):
     steps, batch_size = 9, 4
 
     def lane(arrays, key):
-        def body(step, state):
-            carry, seen = state
-            carry, indices = sampler.draw(carry, arrays, key, step, batch_size=batch_size)
-            return carry, seen.at[step].set(indices)
+        def body(step, seen):
+            order = sampler.order(arrays, key, step, batch_size=batch_size)
+            return seen.at[step].set(sampler.draw(order, arrays, key, step, batch_size=batch_size))
 
-        carry = sampler.start(arrays, key, jnp.int32(0), batch_size=batch_size)
-        return jax.lax.fori_loop(0, steps, body, (carry, jnp.zeros((steps, batch_size), jnp.int32)))[1]
+        return jax.lax.fori_loop(0, steps, body, jnp.zeros((steps, batch_size), jnp.int32))
 
     keys = jax.random.split(jax.random.key(5), 2)
-    alone = np.stack([drawn(sampler, arrays, key, steps, batch_size=batch_size)[0] for key in keys])
+    alone = np.stack([drawn(sampler, arrays, key, steps, batch_size=batch_size) for key in keys])
     np.testing.assert_array_equal(jax.jit(jax.vmap(lane, in_axes=(None, 0)))(arrays, keys), alone)
     mapped = jax.jit(lambda arrays, keys: jax.lax.map(functools.partial(lane, arrays), keys))(arrays, keys)
     np.testing.assert_array_equal(mapped, alone)
@@ -114,7 +111,7 @@ def test_gather_windows():
 
 def test_windows_start_everywhere_and_only_where_they_fit():
     arrays = {"tokens": np.arange(12, dtype=np.int32)}
-    indices, _ = drawn(Windows(8), arrays, jax.random.key(0), 40, batch_size=8)
+    indices = drawn(Windows(8), arrays, jax.random.key(0), 40, batch_size=8)
     counts = np.bincount(indices.ravel(), minlength=4)
     assert counts.size == 4
     # 320 draws of 4 places: 80 each; 5 standard deviations are 39

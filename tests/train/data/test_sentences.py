@@ -242,14 +242,15 @@ def test_batches_of_similar_length_train_as_wide_ones_do(trained):
     task, _, _, population, _ = trained
     sampler, arrays = task.sampler, dict(task.train.arrays)
     key = jax.random.key(0)
-    carry = sampler.start(arrays, key, 0, batch_size=4)
+    find = functools.partial(sampler.order, arrays, key, batch_size=4)
     draw = jax.jit(functools.partial(sampler.draw, arrays=arrays, key=key, batch_size=4))
     state = jax.tree.map(lambda leaf: leaf[0], population.init())
     train = jax.jit(population.step.train)
     widths = set()
     for step in range(6):
-        bucket = int(sampler.bucket(carry, arrays, step, batch_size=4))
-        carry, indices = draw(carry, step=step)
+        order = find(step)
+        bucket = int(sampler.bucket(order, arrays, step, batch_size=4))
+        indices = draw(order, step=step)
         batch = sampler.gather(arrays, indices)
         after = [
             train(state, {}, each, {"dropout": key}, jnp.int32(step)).params

@@ -90,13 +90,13 @@ def test_fetched_rows_make_the_batch_that_is_gathered(sampler, arrays):
 def drawn_in_memory(sampler, arrays, seed, steps):
     """Indices and buckets as the compiled program draws them, step after step."""
     key = randomness.stream(randomness.root(jnp.uint32(seed)), "order")
-    draw = quick(functools.partial(sampler.draw, batch_size=BATCH))
-    carry, found, buckets = sampler.start(arrays, key, jnp.int32(0), batch_size=BATCH), [], []
+    find, draw = (quick(functools.partial(method, batch_size=BATCH)) for method in (sampler.order, sampler.draw))
+    found, buckets = [], []
     for step in range(steps):
+        order = find(arrays, key, jnp.int32(step))
         if isinstance(sampler, BucketedExamples):
-            buckets.append(int(sampler.bucket(carry, arrays, jnp.int32(step), batch_size=BATCH)))
-        carry, indices = draw(carry, arrays, key, jnp.int32(step))
-        found.append(indices)
+            buckets.append(int(sampler.bucket(order, arrays, jnp.int32(step), batch_size=BATCH)))
+        found.append(draw(order, arrays, key, jnp.int32(step)))
     return np.stack(found), buckets or [0] * steps
 
 
@@ -116,8 +116,8 @@ def test_the_host_draws_what_the_program_draws(name):
 def test_an_order_is_drawn_once_in_an_epoch(monkeypatch):
     sampler, arrays = CASES["images"]
     draws, drawn = Draws(sampler, arrays, (0,), BATCH), []
-    start = draws._start
-    monkeypatch.setattr(draws, "_start", lambda seed, step: drawn.append(int(step)) or start(seed, step))
+    start = draws._epoch
+    monkeypatch.setattr(draws, "_epoch", lambda seed, step: drawn.append(int(step)) or start(seed, step))
     for first in range(19):
         draws.batches(first, 1)
     draws._executor.shutdown()
