@@ -6,8 +6,9 @@ Expected: a minute and a half on 2 CPU cores (4 arms x 8 seeds); the CNN is more
 digits than the fully connected network, by about 2 points, with 8% of its parameters.
 
 Each arm has the learning rate with the best mean validation accuracy among 1e-3, 3e-3, 5e-3, 1e-2
-and 2e-2, over seeds from 1000 on, which no result uses. To repeat that, run the study with
-``--config.optimizer.learning_rate`` and read ``validation_accuracy`` in ``trials.csv``.
+and 2e-2, over 4 seeds from 1000 on, which no result uses: 1e-2 for all but the Transformer, whose 2e-2
+is no edge, for 5e-2 is far worse. To repeat that, add ``--tune.optimizer.learning_rate=1e-3,3e-3,5e-3,1e-2,2e-2
+--tuning_search=grid --tuning_trials=5 --tuning_seeds=4``.
 
 The preset full is another setting, with numbers to meet: a small AlexNet and perceptrons on CIFAR-10.
 """
@@ -21,7 +22,7 @@ ABOUT = About(
     time={"smoke": "20 s", "cpu": "90 s on 2 cores", "full": "about 2 h on one GPU"},
 )
 
-STEPS = {"smoke": 20, "cpu": 1_000}
+STEPS = {"smoke": 20, "cpu": 1_200}
 
 ZHANG = "Zhang et al. 2017, Understanding deep learning requires rethinking generalization, table 1"
 PUBLISHED = {"mlp": 0.5239, "mlp 1x512": 0.5051, "cnn": 0.7607}
@@ -47,7 +48,7 @@ def on_digits(preset: Preset) -> Study:
     baseline = Config(
         data=digits.Config(),
         model=mlp.Config(depth=2, width=128),
-        optimizer=adam.Config(learning_rate=5e-3),
+        optimizer=adam.Config(learning_rate=1e-2),
         schedule=cosine.Config(warmup_steps=steps // 10, final_fraction=0.0),
         training=Training(steps=steps, batch_size=64, evaluate_every=max(1, steps // 5)),
     )
@@ -58,17 +59,11 @@ def on_digits(preset: Preset) -> Study:
         baseline_name="mlp",
         baseline=baseline,
         arms={
-            "cnn": {
-                "model": cnn.Config(channels=(8, 16), kernel_size=3, width=0),
-                "optimizer.learning_rate": 1e-2,
-            },
-            "lstm": {
-                "model": rnn.Config(cell="lstm", width=64, depth=1),
-                "optimizer.learning_rate": 1e-2,
-            },
+            "cnn": {"model": cnn.Config(channels=(8, 16), kernel_size=3, width=0)},
+            "lstm": {"model": rnn.Config(cell="lstm", width=64, depth=1)},
             "transformer": {
                 "model": transformer.Config(width=48, depth=2, heads=4, feedforward=96, patch_size=7),
-                "optimizer.learning_rate": 1e-2,
+                "optimizer.learning_rate": 2e-2,
             },
         },
         seeds=2 if preset == "smoke" else 8,
