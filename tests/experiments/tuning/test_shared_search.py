@@ -124,8 +124,11 @@ def test_what_a_killed_worker_leaves_is_done_by_it_or_by_others(url, start, tmp_
     assert Counter(trained(a)) == Counter([*range(12), 4, 5, 6, 7]), "4 to 7 had begun and had no result"
 
     finish(*[start(each, url, 20, "batch=4") for each in ("b", "c")])
-    assert agree(b, c, trials=20) == {*range(8), *range(12, 24)}, "8 to 11 are lost, others replace them"
-    assert sorted(trained(b) + trained(c)) == list(range(12, 24))
+    # Of two that ask at the same moment for the last one, the later gives its number up again.
+    numbers = agree(b, c, trials=20)
+    assert numbers.isdisjoint(range(8, 12)), "these are lost, others replace them"
+    assert numbers > {*range(8), *range(12, 20)}
+    assert Counter(trained(b) + trained(c)) == Counter(numbers - {*range(8)})
 
     finish(start("a", url, 20, "batch=4"))  # it comes back, too late
     assert agree(a, b, c, trials=20)
