@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from models.base import BadInput
+from models.flops import inner_jaxprs
 from train.config import program_key, traced_paths
 from train.packing import group, study_traced_paths
 from train.population import Population
@@ -128,6 +129,47 @@ def test_a_lane_that_diverges_is_flagged_and_leaves_its_neighbours_bit_identical
     assert not np.isfinite(train(wild, flagged[1] + 1).loss_sum[1])
     # From there on it stands still.
     assert_same_bits(lane(train(wild, flagged[1] + 1), 1).params, lane(states, 1).params)
+
+
+def sorts(jaxpr, in_branch=False):
+    """Of each sort in a program, whether it stands in a branch."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "sort":
+            yield in_branch
+        for value in equation.params.values():
+            for inner in inner_jaxprs(value):
+                yield from sorts(inner, in_branch or equation.primitive.name == "cond")
+
+
+@pytest.mark.parametrize("strategy", ["vectorised", "sequential"])
+def test_an_order_is_found_in_one_place_and_only_where_an_epoch_begins(strategy, make_trials, images):
+    """A permutation sorts. Side by side, too, lanes keep the branch, for all are at the same step."""
+    population = Population(make_trials(*ARMS), TRACED, images, strategy)
+    function = getattr(population._lane, f"advance_{strategy}")
+    shared = (population.splits.training_shape(), np.int32(0), np.int32(9))
+    program = jax.make_jaxpr(population._over_lanes(function))(population._shapes, (population.lanes,), shared)
+    alone = list(sorts(jax.make_jaxpr(lambda key: jax.random.permutation(key, 23))(jax.random.key(0)).jaxpr))
+    assert alone
+    assert list(sorts(program.jaxpr)) == [True] * len(alone)
+
+
+@pytest.mark.parametrize(
+    ("items", "batch_size", "asked", "expected"),
+    [
+        (500, 64, 500, 64),  # 8 batches of 63 would do: 64 is hardly more, and what trains
+        (500, 96, 500, 63),  # more than stays in the caches
+        (256, 64, 250, 64),
+        (100, 64, 500, 50),  # 28% more would be in vain
+        (11, 12, 500, 11),
+        (40, 64, 16, 14),  # as many as configured, at most
+        (40, 14, 16, 14),
+    ],
+)
+def test_batches_of_an_evaluation(items, batch_size, asked, expected, make_trials, images):
+    [trial] = make_trials(training__evaluation_batch_size=asked)
+    splits = Population([trial], TRACED, images).splits
+    splits._batch_size = batch_size
+    assert splits.evaluation_batch({"targets": np.zeros(items, np.int32)}) == expected
 
 
 def test_advance_donates_the_states_it_is_given(make_trials, images):
