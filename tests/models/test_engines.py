@@ -17,7 +17,7 @@ def folder(tmp_path):
     """Where it is kept; jax's own setting is put back."""
     if engines.llvm() is None:
         pytest.skip("llvmlite has no compiler for this processor")
-    before = getattr(jax.config, "jax_compilation_cache_dir")  # noqa: B009 (which pyright does not know)
+    before = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
     yield tmp_path / "machine_code"
     jax.config.update("jax_compilation_cache_dir", before)
@@ -68,7 +68,7 @@ def test_a_folder_that_cannot_be_written_to_is_done_without(folder, monkeypatch)
 
 
 def test_nothing_is_kept_where_jax_keeps_nothing(folder, monkeypatch):
-    before = getattr(jax.config, "jax_enable_compilation_cache")  # noqa: B009
+    before = jax.config.jax_enable_compilation_cache
     try:
         jax.config.update("jax_enable_compilation_cache", False)
         assert made(monkeypatch) == 1
