@@ -9,10 +9,12 @@ import zlib
 import jax
 from jaxtyping import Array, Integer, Key
 
+from models.layers import direct_random
+
 
 def root(seed: Integer[Array, ""] | int) -> Key[Array, ""]:
     """The root key of a trial."""
-    return jax.random.key(seed)
+    return jax.random.key(seed, impl=direct_random.implementation())
 
 
 def stream(root: Key[Array, ""], name: str) -> Key[Array, ""]:

@@ -147,9 +147,10 @@ class Body:
 
     def spread(self, pointer: Any, *terms: tuple[Any, int]) -> Any:
         """A vector that holds the one element there in every lane."""
-        return self._in_all_lanes(self.ir.load(self.shifted(pointer, *terms)), self.vector)
+        return self.in_all_lanes(self.ir.load(self.shifted(pointer, *terms)), self.vector)
 
-    def _in_all_lanes(self, element: Any, kind: Any) -> Any:
+    def in_all_lanes(self, element: Any, kind: Any) -> Any:
+        """A vector of this type that holds the element in every lane."""
         types, undefined = self._types, self._types.Constant(kind, self._types.Undefined)
         one = self.ir.insert_element(undefined, element, types.IntType(32)(0))
         first = types.Constant(types.VectorType(types.IntType(32), self.lanes), [0] * self.lanes)
@@ -210,7 +211,7 @@ class Body:
         kind = self._types.VectorType(number, self.lanes)
         difference = self.ir.trunc(self.ir.sub(self.integer(bound), self.integer(first)), number)
         lanes = self._types.Constant(kind, list(range(self.lanes)))
-        return self.ir.icmp_signed(">=", lanes, self._in_all_lanes(difference, kind))
+        return self.ir.icmp_signed(">=", lanes, self.in_all_lanes(difference, kind))
 
     def transposed(self, rows: Sequence[Any]) -> list[Any]:
         """The columns of as many vectors as a vector has lanes: rounds of a perfect shuffle."""
