@@ -23,7 +23,7 @@ COUNTED = ("steps", "parameters", "flops_per_step", "sequential_products", "trai
 """Numbers that every trial's row has, whatever its task."""
 SPLITS = ("validation", "test")
 SPENT = ("compile", "step", "evaluate", "checkpoint", "input", "diagnose")
-"""What the seconds of a sitting went into; the rest is ``other``."""
+"""What the seconds of a sitting went into; in the rest, ``idle``, the devices had nothing to do for another reason."""
 
 
 def metric_names(tasks: Sequence[Task], *, final: bool = False) -> list[str]:
@@ -75,7 +75,9 @@ class Files:
             optional=set(finals),
         )
         self.sittings = Table(
-            folder / "sittings.csv", ("began", "tuning", "trials", "cores", "seconds", *SPENT, "other")
+            folder / "sittings.csv",
+            ("began", "tuning", "trials", "cores", "seconds", *SPENT, "idle", "ideal"),
+            optional=("idle", "ideal"),
         )
         names = ("true_name", "predicted_name")
         self.confusion = Table(

@@ -30,6 +30,7 @@ from train.directions import is_reached
 from train.folder import Files
 from train.in_flight import InFlight
 from train.meshes import fetch
+from train.pace import Pace
 from train.population import Population
 from train.rows import head, origin
 from train.signals import Interrupted
@@ -77,7 +78,8 @@ def run_population(
 
     Returns:
         seconds by what they went into: compile, step, evaluate, checkpoint, and input, in which the devices waited for
-        the data of a streamed split and had nothing else to do; where diagnostics are on, diagnose.
+        the data of a streamed split and had nothing else to do; where diagnostics are on, diagnose. Beside them ideal,
+        what the steps would have taken at the pace of the fastest of them (see :class:`train.pace.Pace`).
 
     Raises:
         Interrupted: a stop was asked for; a checkpoint has been written.
@@ -93,7 +95,7 @@ def run_population(
         with contextlib.closing(run.checkpoints):
             run.train()
             run.finish()
-    return {"compile": population.compile_seconds - compiled, **run.seconds}
+    return {"compile": population.compile_seconds - compiled, **run.seconds, "ideal": run.pace.ideal_seconds}
 
 
 class _Run:
@@ -108,6 +110,7 @@ class _Run:
         if population.config.diagnostics.is_on:
             self.seconds["diagnose"] = 0.0
         self.trained_seconds = 0.0
+        self.pace = Pace()
         self.training = population.config.training
         self.chunk = 4
         self.in_flight = InFlight(self._account)
@@ -261,6 +264,8 @@ class _Run:
         """The devices have spent so many seconds on work of a kind; of training on so many steps."""
         self.seconds[kind] += spent
         if kind == "step":
+            going = (self.diverged[: len(self.pruned)] < 0) & (self.stopped < 0) & (self.pruned < 0)
+            self.pace.add(int(going.sum()), spent, steps)
             self.trained_seconds += spent * self.population.layout.lanes / len(self.population.trials)
             self.chunk = max(1, min(math.ceil(CHUNK_SECONDS * steps / max(spent, 1e-6)), 4 * self.chunk))
             self.watch.progress(steps * len(self.population.trials))

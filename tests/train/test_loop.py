@@ -88,7 +88,8 @@ def uninterrupted(tmp_path_factory, make_trials, images):
     trials = make_trials(*arms, model__dropout_rate=0.2, execution__strategy="sequential")
     seconds, done = run(folder, trials, images)
     assert seconds.pop("input") == 0  # the data lie on the devices
-    assert set(seconds) == {"compile", "step", "evaluate", "checkpoint"}
+    assert set(seconds) == {"compile", "step", "evaluate", "checkpoint", "ideal"}
+    assert 0 < seconds["ideal"] <= 1.001 * seconds["step"]
     assert all(value > 0 for value in seconds.values())
     assert done == STEPS * len(trials)
     return folder
