@@ -79,6 +79,7 @@ class Population:
         self.layout = Layout(execution.mesh, len(self.trials), spread=execution.spread)
         self.compile_seconds = 0.0
         self._programs: dict[str, Any] = {}
+        self._evaluations: dict[Any, str] = {}
         self._split, self._whole = self.layout.by_lane, self.layout.whole
         self.lanes = put(stack(trials, traced, self.layout.lanes), self._split)
         self._slots: Any = None
@@ -241,7 +242,9 @@ class Population:
         function = functools.partial(self._lane.evaluate, size=size, skips=skips)
         lanes = (states, self.lanes, before.sums, before.rests)
         shared = (source, np.int32(start), np.int32(stop), np.bool_(finished))
-        return self._program(f"evaluate {split}", function, lanes, shared)
+        shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(source))
+        name = self._evaluations.setdefault((size, shapes), f"evaluate {split}")  # splits of one shape share a program
+        return self._program(name, function, lanes, shared)
 
     def _no_sums(self, arrays: Arrays) -> dict[str, Any]:
         """The sums of nothing, of every lane."""
@@ -289,15 +292,13 @@ class Population:
         start, before = time.perf_counter(), self.compile_seconds
         if not self.config.execution.input_workers:  # processes would outlive a population that is never run
             self.splits.has_input(0)  # which begins to read
-        states, wanted, whole = self._shapes, self.config.diagnostics, self.task.train.arrays
+        states, of_a_step = self._shapes, self.config.diagnostics.of_a_step
         calls = (
             self._init,
             self.training_program,
-            lambda: self._prepare_evaluation(states, "validation", self.task.validation.arrays),
-            lambda: self._prepare_final_evaluation(states),
+            lambda: self._prepare_evaluations(states),
             *([lambda: self._observe(states, (), 0), lambda: self._conclude(states)] if self.stops_early else []),
-            *([lambda: self._diagnose(states, self.splits.training_shape(), 0)] if wanted.of_a_step else []),
-            *([lambda: self._prepare_evaluation(states, "train", whole)] if wanted.training_split else []),
+            *([lambda: self._diagnose(states, self.splits.training_shape(), 0)] if of_a_step else []),
         )
         with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
             for program in [pool.submit(call) for call in calls]:
@@ -319,19 +320,16 @@ class Population:
         self._advance(states, self.splits.training_shape(), 0, 0)
         return self._programs["advance"], states
 
-    def _prepare_evaluation(self, states: State, split: str, arrays: Arrays) -> None:
-        """Compile the evaluation of a split, and bring it to the devices unless it is streamed."""
-        sums = put(self._no_sums(arrays), self._split)
-        source = self.splits.evaluation_shape(split, arrays)
-        self._evaluate(states, split, arrays, Evaluation(sums, sums, None, None), source, 0, 0, True)
-
-    def _prepare_final_evaluation(self, states: State) -> None:
-        """Compile the evaluation of the test split, of which only the shapes are looked at."""
-        shapes = self.task.test.shapes()
-        source = self.splits.unopened_shape(shapes)
-        if source is not None:
-            sums = put(self._no_sums(shapes), self._split)
-            self._evaluate(states, "test", shapes, Evaluation(sums, sums, None, None), source, 0, 0, True)
+    def _prepare_evaluations(self, states: State) -> None:
+        """Compile the evaluations, and bring splits to the devices unless they are streamed; never the test split."""
+        task, both = self.task, self.config.diagnostics.training_split
+        known = {"validation": task.validation.arrays} | ({"train": task.train.arrays} if both else {})
+        parts = [(split, arrays, self.splits.evaluation_shape(split, arrays)) for split, arrays in known.items()]
+        unopened = task.test.shapes()
+        for split, arrays, source in (*parts, ("test", unopened, self.splits.unopened_shape(unopened))):
+            if source is not None:
+                sums = put(self._no_sums(arrays), self._split)
+                self._evaluate(states, split, arrays, Evaluation(sums, sums, None, None), source, 0, 0, True)
 
     def place(self, states: State) -> State:
         """States of the trials laid out over the devices; padding takes those of the first."""

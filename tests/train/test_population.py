@@ -1,6 +1,7 @@
 """Populations: a lane is a solo run, whatever its neighbours do and however the lanes run."""
 
 import collections
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 from models.base import BadInput
 from models.flops import inner_jaxprs
 from train.config import program_key, traced_paths
+from train.data.task import Test, Validation
 from train.packing import group, study_traced_paths
 from train.population import Population
 
@@ -244,6 +246,27 @@ def test_one_compilation_serves_every_value(strategy, make_trials, images, compi
     jax.block_until_ready(states)
     assert compilations[COMPILED] == 4
     assert set(population._programs) == {"init", "advance", "evaluate test", "evaluate validation"}
+
+
+def test_splits_of_one_shape_share_a_program(make_trials, images):
+    """And each is measured on its own examples: exchanged, they exchange what is found."""
+    arrays = {name: np.flip(value, 0).copy() for name, value in images.validation.arrays.items()}
+    arrays["targets"] = np.roll(arrays["targets"], 1)
+    found = {}
+    for own, other in ((images.validation.arrays, arrays), (arrays, images.validation.arrays)):
+        task = dataclasses.replace(images, validation=Validation(own), test=Test(other))
+        trials = make_trials(seeds=(0, 3))
+        population = Population(trials, study_traced_paths(trials)[program_key(trials[0].config)], task)
+        population.compile()
+        assert set(population._programs) == {"init", "advance", "evaluate validation"}
+        states = population.init()
+        found[own is arrays] = [
+            population.evaluate(states, "validation", own),
+            population.evaluate(states, "test", other),
+        ]
+    assert_same_bits(found[False], found[True][::-1])
+    with pytest.raises(AssertionError):
+        assert_same_bits(*found[False])
 
 
 def test_static_values_make_groups_and_traced_ones_do_not(make_trials):
