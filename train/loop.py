@@ -25,7 +25,6 @@ import numpy as np
 from train import conclusion, processes, profiling, resumption
 from train.choosing import Choosing
 from train.config import values
-from train.cost import cost
 from train.directions import is_reached
 from train.folder import Files
 from train.in_flight import InFlight
@@ -373,7 +372,7 @@ class _Run:
             row["value"] = (row | metrics)[self.choosing.column]
         for tracker in self.watch.trackers:
             tracker.conclude(trial, row["steps"], metrics)
-        spent = cost(population.config, population.task)
+        spent = population.cost()
         row |= {name: getattr(spent, name) for name in ("parameters", "flops_per_step", "sequential_products")}
         row |= {"train_seconds": round(self.trained_seconds, 3)}
         return head(trial) | row | values(trial.config) | origin(trial, population.task.facts, population.execution)

@@ -142,8 +142,10 @@ def check_memory(of_states: int, programs: Mapping[str, Any], devices: Sequence[
     Raises:
         DoesNotFit: they do not.
     """
+    if trials == 1:
+        return
     needed, free = needed_bytes(of_states, programs), available_bytes(devices[0], len(devices))
-    if free is not None and needed > SHARE * free and trials > 1:
+    if free is not None and needed > SHARE * free:
         raise DoesNotFit(f"{trials} trials need {needed / 2**30:.2f} GiB on each device; {free / 2**30:.2f} are free")
 
 

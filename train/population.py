@@ -24,6 +24,7 @@ from jaxtyping import Int
 from models.layers import engines
 from train import augmentation, devices, diagnostics, full_batch, packing
 from train.config import Trial, digest
+from train.cost import cost
 from train.data.division import divided
 from train.data.task import Arrays, Task
 from train.early_stopping import stops_early
@@ -58,6 +59,7 @@ class Population:
     def __init__(self, trials: Sequence[Trial], traced: Sequence[str], task: Task, strategy: str | None = None) -> None:
         self.trials = tuple(trials)
         self.config = trials[0].config
+        self.cost = functools.partial(cost, self.config, task)  # a division keeps all shapes
         if self.config.seeds.split == "seed":
             task = divided(task, trials[0].seed)
         self.task, batch_size = full_batch.resolve(self.config, task)
@@ -75,8 +77,7 @@ class Population:
             evaluate_every=self.config.training.evaluate_every,
             diagnosis=diagnostics.make_diagnosis(self.config, self.step),
         )
-        execution = self.config.execution
-        self.layout = Layout(execution.mesh, len(self.trials), spread=execution.spread)
+        self.layout = Layout(self.config.execution.mesh, len(self.trials), spread=self.config.execution.spread)
         self.compile_seconds = 0.0
         self._programs: dict[str, Any] = {}
         self._evaluations: dict[Any, str] = {}

@@ -2,6 +2,7 @@
 
 from train.config import replace
 from train.cost import cost
+from train.population import Population
 
 
 def test_the_cost_of_a_trial(base, images):
@@ -21,3 +22,11 @@ def test_it_is_found_out_once_for_all_values_of_what_is_traced(base, images):
     dropped = cost(replace(base, {"model.dropout_rate": 0.5}), images)
     assert dropped.flops_per_step == first.flops_per_step
     assert dropped is not first
+
+
+def test_a_population_that_divides_the_data_anew_costs_what_its_task_costs(make_trials, images):
+    trials = make_trials(seeds=(5,), seeds__split="seed")
+    population = Population(trials, (), images)
+    assert population.task is not images
+    assert population.cost() is cost(trials[0].config, images)  # found out once
+    assert population.cost() == cost(trials[0].config, population.task)
