@@ -77,15 +77,24 @@ def _of_equation(equation: Any) -> Transfer:
 
 def _scanned(equation: Any) -> Transfer:
     """The ways through all rounds of a scan."""
-    params = equation.params
-    constants, carried = params["num_consts"], params["num_carry"]
-    body = _transfer(params["jaxpr"].jaxpr)
+    jaxpr = equation.params["jaxpr"].jaxpr
+    carried = _unsliced(equation.outvars, jaxpr.outvars)
+    constants = _unsliced(equation.invars, jaxpr.invars) - carried
+    body = _transfer(jaxpr)
     state = slice(1 + constants, 1 + constants + carried)
     arguments = np.full((body.shape[1], body.shape[1]), -np.inf)
     np.fill_diagonal(arguments, 0.0)
     outputs = np.full((body.shape[0] - carried, body.shape[1]), -np.inf)
-    for _ in range(params["length"]):
+    for _ in range(equation.params["length"]):
         results = _after(body, arguments)
         arguments[state] = results[:carried]
         outputs = np.maximum(outputs, results[carried:])
     return np.concatenate([arguments[state], outputs])
+
+
+def _unsliced(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+    """How many variables of a scan are in its body what they are outside: those without an axis of rounds.
+
+    Their numbers among a scan's parameters have had different names in different versions of jax.
+    """
+    return sum(outer.aval.ndim == inner.aval.ndim for outer, inner in zip(outside, inside, strict=True))
