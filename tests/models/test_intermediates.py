@@ -6,9 +6,9 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from jax.extend import core
 
 import models
+from models.flops import inner_jaxprs
 from models.layers import recording
 from tests.models.families import BATCH, FAMILIES, QUICKLY, inputs_of
 
@@ -79,11 +79,7 @@ def test_what_is_recorded(family):
 
 def equations(value):
     """The number of equations of a jaxpr, those of the loops and calls in it included."""
-    if isinstance(value, core.ClosedJaxpr):
-        return equations(value.jaxpr)
-    if isinstance(value, core.Jaxpr):
-        return len(value.eqns) + sum(equations(list(equation.params.values())) for equation in value.eqns)
-    return sum(map(equations, value)) if isinstance(value, tuple | list) else 0
+    return sum(1 + equations(list(equation.params.values())) for each in inner_jaxprs(value) for equation in each.eqns)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
