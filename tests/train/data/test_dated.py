@@ -73,7 +73,7 @@ def test_missing_values_are_the_ones_before_where_that_is_wanted():
         (GOOD.replace("5,6", "5,six"), {}, "line 4, column 'b': 'six' is not a number"),
         (GOOD.replace("5,6", "5,inf"), {}, "line 4, column 'b': 'inf' is not finite"),
         (GOOD.replace("2020-01-03", "03/01/2020"), {}, "line 4: '03/01/2020' is not a date like 2016-07-01"),
-        (GOOD, {"date_format": "%d.%m"}, r"line 2: '2020-01-01' is not a date of the format %d\.%m"),
+        (GOOD, {"date_format": "%d.%m.%y"}, r"line 2: '2020-01-01' is not a date of the format %d\.%m\.%y"),
         (
             GOOD.replace("2020-01-03", "2020-01-02"),
             {},
