@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.base import BadInput
+from tests.lowering import PLATFORMS, lowered
 from train import augmentation, randomness
 from train.config import Trial, leaves, replace, traced_paths
 from train.data.task import Batch
@@ -172,8 +173,7 @@ def test_every_value_off_changes_nothing(pictures):
 
 def test_it_lowers_for_every_platform(pictures):
     arguments = (Batch(pictures, jnp.arange(600), jnp.ones(600)), scalars(**OFF), keys_at())
-    platforms = ("cpu", "cuda", "tpu")
-    assert jax.export.export(jax.jit(augmentation.augment), platforms=platforms)(*arguments).platforms == platforms
+    assert lowered(jax.jit(augmentation.augment), *arguments).platforms == PLATFORMS
 
 
 def test_a_mechanism_more_disturbs_no_other(pictures):
