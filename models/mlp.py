@@ -55,17 +55,17 @@ class Config(Configuration):
 
     def validate(self) -> None:
         """Raise BadInput where groups do not share the units equally, or what acts on hidden layers has none."""
-        if not self.sizes:
+        if not self.widths and not self.depth:
             for name, off in (("normalisation", "none"), ("residual", False), ("dropout_rate", 0.0)):
                 if getattr(self, name) != off:
                     raise BadInput(f"{name}={getattr(self, name)} acts on hidden layers: depth must be at least 1")
-        if self.residual and len(set(self.sizes)) > 1:
+        if self.residual and len(set(self.widths)) > 1:
             raise BadInput(f"residual=true adds layers to each other: widths={self.widths} must be equal")
         if self.scaled_branches and not self.residual:
             raise BadInput("scaled_branches=true scales what residual layers add: residual must be true")
         if self.prenormalisation and not (self.residual and self.normalisation != "none"):
             raise BadInput("prenormalisation=true needs residual=true and a normalisation")
-        for width in self.sizes if self.normalisation == "group" else ():
+        for width in self.widths or (self.width,) if self.normalisation == "group" else ():
             check_divides("norm_groups", self.norm_groups, "width", width)
 
     @property
