@@ -127,8 +127,11 @@ def _parsed(url: str) -> Any:
 
 def _options(parsed: Any) -> dict[str, Any]:
     """How to connect."""
+    import sqlalchemy
+
     if parsed.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": LOCKED_SECONDS}}
+        # Without a pool no connection stays open where Optuna gives up before anyone has its engine to dispose of.
+        return {"connect_args": {"timeout": LOCKED_SECONDS}, "poolclass": sqlalchemy.NullPool}
     # A connection may have been lost while a population trained: it is tried before it is used.
     options: dict[str, Any] = {"pool_pre_ping": True}
     if parsed.get_backend_name() == "postgresql" and "connect_timeout" not in parsed.query:
