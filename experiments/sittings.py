@@ -29,7 +29,7 @@ class Sitting:
 
     def __enter__(self) -> "Sitting":
         self._began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._begin = time.perf_counter()
+        self._begin, self._worked = time.perf_counter(), time.process_time()
         return self
 
     def add(self, trials: int, spent: Mapping[str, float]) -> None:
@@ -39,16 +39,17 @@ class Sitting:
         self.spent = {kind: seconds + spent.get(kind, 0.0) for kind, seconds in self.spent.items()}
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        total = time.perf_counter() - self._begin
+        total, worked = time.perf_counter() - self._begin, time.process_time() - self._worked
         parts = {**self.spent, "idle": total - sum(self.spent.values())}
         if self.finished and error is None:
             shown = {name: seconds for name, seconds in parts.items() if seconds or name != "diagnose"}
             shares = ", ".join(f"{name} {seconds:.1f} s ({seconds / total:.0%})" for name, seconds in shown.items())
             logger.info("ran for %s: %s", clock(total), shares)
             if self.ideal:
-                logger.info("%.2f times the %.1f s of its steps at their fastest", total / self.ideal, self.ideal)
+                said = "%.2f times the %.1f s of its steps at their fastest; %.2f of %d cores busy"
+                logger.info(said, total / self.ideal, self.ideal, worked / total, os.cpu_count())
         if not isinstance(error, OSError) and (self.finished or error is not None):
             numbers = {name: round(seconds, 3) for name, seconds in {"seconds": total, **parts}.items()}
-            numbers["ideal"] = round(self.ideal, 3)
+            numbers |= {"ideal": round(self.ideal, 3), "cpu_seconds": round(worked, 3)}
             head = {"began": self._began, "tuning": self.tuning, "trials": self.finished, "cores": os.cpu_count()}
             self.table.append([{**head, **numbers}])

@@ -24,6 +24,8 @@ COUNTED = ("steps", "parameters", "flops_per_step", "sequential_products", "trai
 SPLITS = ("validation", "test")
 SPENT = ("compile", "step", "evaluate", "checkpoint", "input", "diagnose")
 """What the seconds of a sitting went into; in the rest, ``idle``, the devices had nothing to do for another reason."""
+SITTING = ("idle", "ideal", "cpu_seconds")
+"""What else is known of a sitting: ``ideal`` is what its steps take at their fastest; see :mod:`train.pace`."""
 
 
 def metric_names(tasks: Sequence[Task], *, final: bool = False) -> list[str]:
@@ -76,8 +78,8 @@ class Files:
         )
         self.sittings = Table(
             folder / "sittings.csv",
-            ("began", "tuning", "trials", "cores", "seconds", *SPENT, "idle", "ideal"),
-            optional=("idle", "ideal"),
+            ("began", "tuning", "trials", "cores", "seconds", *SPENT, *SITTING),
+            optional=SITTING,
         )
         names = ("true_name", "predicted_name")
         self.confusion = Table(

@@ -3,10 +3,10 @@
 import pytest
 
 from experiments.sittings import Sitting
-from train.folder import SPENT
+from train.folder import SITTING, SPENT
 from train.records import Table
 
-COLUMNS = ("began", "tuning", "trials", "cores", "seconds", *SPENT, "idle", "ideal")
+COLUMNS = ("began", "tuning", "trials", "cores", "seconds", *SPENT, *SITTING)
 
 
 @pytest.fixture
@@ -53,12 +53,15 @@ def test_a_full_disk_stays_the_error(table):
 def test_the_whole_is_compared_with_the_steps_at_their_fastest(table, monkeypatch, caplog):
     clock = iter([100.0, 130.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    worked = iter([7.0, 52.0])
+    monkeypatch.setattr("time.process_time", lambda: next(worked))
     with caplog.at_level("INFO", "paribus"), Sitting(table, tuning=False) as sitting:
         sitting.add(3, {"step": 16.0, "ideal": 15.0})
         sitting.add(2, {"step": 6.0, "ideal": 5.0})
     (row,) = table.rows()
     assert (row["step"], row["idle"], row["ideal"]) == ("22.0", "8.0", "20.0")
-    assert "1.50 times the 20.0 s of its steps at their fastest" in caplog.text
+    assert float(row["cpu_seconds"]) == 45.0
+    assert "1.50 times the 20.0 s of its steps at their fastest; 1.50 of " in caplog.text
 
 
 def test_sittings_of_an_earlier_version_are_kept(tmp_path):
@@ -66,7 +69,7 @@ def test_sittings_of_an_earlier_version_are_kept(tmp_path):
     path.write_text("began,tuning,trials,cores,seconds,compile,step,evaluate,checkpoint,input,diagnose,other\n")
     with path.open("a") as file:
         file.write("2026-01-01T00:00:00Z,False,4,2,10.0,1.0,6.0,1.0,0.0,0.0,0.0,2.0\n")
-    with Sitting(Table(path, COLUMNS, optional=("idle", "ideal")), tuning=False) as sitting:
+    with Sitting(Table(path, COLUMNS, optional=SITTING), tuning=False) as sitting:
         sitting.add(1, {})
-    first, second = Table(path, COLUMNS, optional=("idle", "ideal")).rows()
+    first, second = Table(path, COLUMNS, optional=SITTING).rows()
     assert (first["other"], first["idle"], second["other"], second["trials"]) == ("2.0", "", "", "1")
