@@ -12,7 +12,9 @@ reader of the test split; it decodes, too, where the task wants it), one row a t
 kept busy all the while: the next work is dispatched before the host waits for the last.
 """
 
+import collections
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -109,6 +111,7 @@ class _Run:
         if population.config.diagnostics.is_on:
             self.seconds["diagnose"] = 0.0
         self.trained_seconds = 0.0
+        self.evaluated_at: collections.deque[float] = collections.deque()
         self.pace = Pace()
         self.training = population.config.training
         self.chunk = 4
@@ -120,6 +123,11 @@ class _Run:
         self.evaluated: tuple[int, Any] = (-1, None)
         self.diagnosed: tuple[int, dict[str, Any]] = (-1, {})
         self._restore(origin)
+
+    @functools.cached_property
+    def _origins(self) -> list[dict[str, Any]]:
+        facts, execution = self.population.task.facts, self.population.execution
+        return [origin(trial, facts, execution) for trial in self.population.trials]
 
     def _restore(self, origin: Path | None) -> None:
         """Begin at the newest whole checkpoint, or at step 0; drop the rows beyond it."""
@@ -211,7 +219,7 @@ class _Run:
         """Dispatch the steps up to ``stop``."""
         dispatched = time.perf_counter()
         self.states, pulse = self.population.advance(self.states, self.step, stop)
-        self.in_flight.submit("step", dispatched, stop - self.step, pulse, lambda _: None)
+        self.in_flight.submit("step", dispatched, stop - self.step, pulse)
         self.step, self.scores = stop, {}
 
     def _advance_profiled(self, begun: int, stop: int, folder: Path) -> None:
@@ -262,6 +270,8 @@ class _Run:
     def _account(self, kind: str, spent: float, steps: int) -> None:
         """The devices have spent so many seconds on work of a kind; of training on so many steps."""
         self.seconds[kind] += spent
+        if kind == "evaluate":
+            self.evaluated_at.append(self.trained_seconds)
         if kind == "step":
             going = (self.diverged[: len(self.pruned)] < 0) & (self.stopped < 0) & (self.pruned < 0)
             self.pace.add(int(going.sum()), spent, steps)
@@ -281,16 +291,17 @@ class _Run:
         idle = self.population.splits.idle_seconds - idle
         self.seconds["input"] += idle
         self.seconds["evaluate"] -= idle
+        record = functools.partial(self._record, step, (self.stopped < 0) & (self.pruned < 0))
         if self.population.config.diagnostics.is_on:
-            self.in_flight.submit("evaluate", dispatched, 0, result, lambda _: None)
+            self.in_flight.submit("evaluate", dispatched, 0, result)
             self._await_input()
             dispatched, found = time.perf_counter(), self.population.diagnose(self.states, step)
             self.diagnosed = step, found
-            self.in_flight.submit("diagnose", dispatched, 0, found, lambda found: self._record(step, result, found))
+            self.in_flight.submit("diagnose", dispatched, 0, found, lambda found: record(result, found))
         else:
-            self.in_flight.submit("evaluate", dispatched, 0, result, lambda result: self._record(step, result, {}))
+            self.in_flight.submit("evaluate", dispatched, 0, result, lambda result: record(result, {}))
         if self.population.stops_early:
-            self.in_flight.wait(leave=0)
+            self.in_flight.settle()
             self._heed(step, result)
         if self.choosing is not None and self.choosing.prune is not None:
             self.in_flight.wait(leave=0)
@@ -302,7 +313,7 @@ class _Run:
         task, first = self.population.task, self.population.task.objective.metrics[0]
         values, reached = [], []
         for lane, trial in enumerate(self.population.trials):
-            going = max(self.stopped[lane], self.diverged[lane]) < 0
+            going = max(self.stopped[lane], evaluation.diverged_step[lane]) < 0
             found = conclusion.metrics(task, "validation", evaluation, lane) if going else {}
             values.append(found.get(f"validation_{first}", math.nan))
             wanted = trial.config.training
@@ -311,14 +322,14 @@ class _Run:
         self.states = self.population.observe(self.states, values, step, reached)
         self.stopped = self.population.stopped_steps(self.states)
 
-    def _record(self, step: int, evaluation: Any, diagnosis: dict[str, Any]) -> None:
-        """Write a row for each lane that has not diverged, stopped or been pruned before."""
-        since = conclusion.steps_since(self.training, step)
+    def _record(self, step: int, going: np.ndarray, evaluation: Any, diagnosis: dict[str, Any]) -> None:
+        """Write a row for each lane that was ``going`` before the evaluation and has not diverged."""
+        since, seconds = conclusion.steps_since(self.training, step), round(self.evaluated_at.popleft(), 3)
         evaluation, diagnosis = jax.device_get((evaluation, diagnosis))  # all at once: a lane of an array costs as much
         self.diverged = evaluation.diverged_step
         rows = []
         for lane, trial in enumerate(self.population.trials):
-            if self.diverged[lane] >= 0 or self.stopped[lane] >= 0 or self.pruned[lane] >= 0:
+            if self.diverged[lane] >= 0 or not going[lane]:
                 continue
             found: dict[str, float] = {"train_loss": float(evaluation.loss_sum[lane]) / since} if step else {}
             found |= conclusion.metrics(self.population.task, "validation", evaluation, lane)
@@ -326,12 +337,7 @@ class _Run:
             for tracker in self.watch.trackers:
                 tracker.write(trial, step, found)
             self.files.curves.admit(found)
-            rows.append(
-                head(trial)
-                | {"step": step, "seconds": round(self.trained_seconds, 3)}
-                | found
-                | origin(trial, self.population.task.facts, self.population.execution)
-            )
+            rows.append(head(trial) | {"step": step, "seconds": seconds} | found | self._origins[lane])
         self.files.curves.append(rows)
         if self.choosing is not None:
             self.compared = {row["trial"]: row[self.choosing.column] for row in rows if self.choosing.column in row}
@@ -375,7 +381,7 @@ class _Run:
         spent = population.cost()
         row |= {name: getattr(spent, name) for name in ("parameters", "flops_per_step", "sequential_products")}
         row |= {"train_seconds": round(self.trained_seconds, 3)}
-        return head(trial) | row | values(trial.config) | origin(trial, population.task.facts, population.execution)
+        return head(trial) | row | values(trial.config) | self._origins[lane]
 
     def _final_diagnosis(self) -> dict[str, Any]:
         """What the diagnostics find at the end; often that of the last step. Nothing where they are off."""
