@@ -25,7 +25,8 @@ SPLITS = ("validation", "test")
 SPENT = ("compile", "step", "evaluate", "checkpoint", "input", "diagnose")
 """What the seconds of a sitting went into; in the rest, ``idle``, the devices had nothing to do for another reason."""
 SITTING = ("idle", "ideal", "cpu_seconds")
-"""What else is known of a sitting: ``ideal`` is what its steps take at their fastest; see :mod:`train.pace`."""
+"""Seconds, too: ``ideal`` is what the steps take at their fastest (see :mod:`train.pace`), ``cpu_seconds`` what all
+threads of the process worked."""
 
 
 def metric_names(tasks: Sequence[Task], *, final: bool = False) -> list[str]:

@@ -271,7 +271,7 @@ class _Run:
         """The devices have spent so many seconds on work of a kind; of training on so many steps."""
         self.seconds[kind] += spent
         if kind == "evaluate":
-            self.evaluated_at.append(self.trained_seconds)
+            self.evaluated_at.append(self.trained_seconds)  # for its rows, which may be written later
         if kind == "step":
             going = (self.diverged[: len(self.pruned)] < 0) & (self.stopped < 0) & (self.pruned < 0)
             self.pace.add(int(going.sum()), spent, steps)

@@ -16,12 +16,18 @@ class Pace:
         self._stretches: dict[int, _Stretches] = {}
 
     def add(self, trials: int, seconds: float, steps: int) -> None:
-        """So many steps of so many trials have taken so long; at least one step."""
+        """Count steps that have been taken.
+
+        Args:
+            trials: how many were going on.
+            seconds: that the steps took.
+            steps: their number, at least 1.
+        """
         self._stretches.setdefault(trials, _Stretches()).add(seconds, steps)
 
     @property
     def ideal_seconds(self) -> float:
-        """What all steps so far would take, each as fast as those of the fastest stretch."""
+        """Seconds that all steps so far would take, each as fast as those of the fastest stretch."""
         return sum(stretches.ideal_seconds for stretches in self._stretches.values())
 
 

@@ -323,8 +323,8 @@ class Population:
 
     def _prepare_evaluations(self, states: State) -> None:
         """Compile the evaluations, and bring splits to the devices unless they are streamed; never the test split."""
-        task, both = self.task, self.config.diagnostics.training_split
-        known = {"validation": task.validation.arrays} | ({"train": task.train.arrays} if both else {})
+        task, diagnosed = self.task, self.config.diagnostics.training_split
+        known = {"validation": task.validation.arrays} | ({"train": task.train.arrays} if diagnosed else {})
         parts = [(split, arrays, self.splits.evaluation_shape(split, arrays)) for split, arrays in known.items()]
         unopened = task.test.shapes()
         for split, arrays, source in (*parts, ("test", unopened, self.splits.unopened_shape(unopened))):

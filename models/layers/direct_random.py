@@ -29,6 +29,7 @@ def implementation() -> Any:
 
 
 def _random_bits(key: Any, bit_width: int, shape: Sequence[int]) -> Any:
+    """Bits of a key, uint32 [2], as unsigned integers of that width and shape."""
     count = math.prod(shape)
     if bit_width != 32 or not 0 < count < 2**31:
         return _JAX.random_bits(key, bit_width, shape)
@@ -44,6 +45,7 @@ def _random_bits(key: Any, bit_width: int, shape: Sequence[int]) -> Any:
 
 
 def _split(key: Any, shape: Sequence[int]) -> Any:
+    """Keys of a key, uint32 [2]: uint32 [*shape, 2]."""
     count = math.prod(shape)
 
     def write(body: native.Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
@@ -56,6 +58,8 @@ def _split(key: Any, shape: Sequence[int]) -> Any:
 
 
 def _fold_in(key: Any, data: Any) -> Any:
+    """The key, uint32 [2], that a key, uint32 [2], and an integer make."""
+
     def write(body: native.Body, operands: Sequence[Any], results: Sequence[Any]) -> None:
         rounds, (out,) = _Rounds(body, operands[0]), results
         for place, word in enumerate(rounds.of(rounds.word(operands[1], 0), rounds.word(operands[1], 1))):

@@ -333,7 +333,7 @@ def call(
     Args:
         key: whatever the function depends on beside the type of the operands; it is made once for each key.
         write: writes the function: ``(body, pointers to the operands, pointers to the results)``.
-        operands: arrays of one type, float32 or float64.
+        operands: arrays of one type, float32, float64 or uint32, whose bits are loaded and stored as those of float32.
         results: shapes of the results, which have the same type. What is not written there is undefined.
         lanes: elements in a vector; None for as many as the processor's hold.
     """
