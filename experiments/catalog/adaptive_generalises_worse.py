@@ -45,7 +45,7 @@ def study(preset: Preset) -> Study:
         model=mlp.Config(depth=0),
         optimizer=sgd.Config(),
         schedule=cosine.Config(final_fraction=0.0),
-        training=Training(steps=steps, batch_size=0, evaluate_every=steps // 10),
+        training=Training(steps=steps, batch_size=0, evaluate_every=steps // 5),
         initialisation=Initialisation(zeros="kernel"),
         # The construction has no bias: it begins at 0 and stays there.
         groups=Groups(patterns=("bias",), learning_rates=(0.0,)),

@@ -35,7 +35,7 @@ def study(preset: Preset) -> Study:
     from train.schedules import cosine
 
     full = preset == "full"
-    steps, evaluations = {"smoke": (10, 1), "cpu": (2000, 10), "full": (5000, 20)}[preset]
+    steps, evaluations = {"smoke": (10, 1), "cpu": (2000, 4), "full": (5000, 20)}[preset]
     width, depth, heads = {"smoke": (32, 1, 4), "cpu": (128, 4, 4), "full": (384, 6, 6)}[preset]
     units = {"smoke": (28, 33), "cpu": (408, 472), "full": (904, 1048)}[preset]
     gpt = transformer.Config(

@@ -41,11 +41,11 @@ def study(preset: Preset) -> Study:
     short, long = {"smoke": (10, 20), "cpu": (100, 200), "full": (200, 750)}[preset]
     steps = {"smoke": 10, "cpu": 1_500, "full": 30_000}[preset]
     baseline = Config(
-        data=adding_problem.Config(length=long, evaluation_examples=500),
+        data=adding_problem.Config(length=long, evaluation_examples=500 if full else 250),
         model=rnn.Config(cell="lstm", width=128 if full else 32, forget_bias=1.0),
         optimizer=adam.Config(),
         schedule=constant.Config(),
-        training=Training(steps=steps, batch_size=50, evaluate_every=max(1, steps // 60)),
+        training=Training(steps=steps, batch_size=50, evaluate_every=max(1, steps // (60 if full else 30))),
         regularisation=Regularisation(clip_norm=1.0),
     )
     source = "Tallec and Ollivier 2018, section 3"

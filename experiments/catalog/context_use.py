@@ -55,7 +55,10 @@ def study(preset: Preset) -> Study:
         optimizer=adamw.Config(learning_rate=2e-3, b2=0.99, weight_decay=0.1),
         schedule=cosine.Config(warmup_steps=max(1, steps // 20), final_fraction=0.1),
         training=Training(
-            steps=steps, batch_size=64 if full else 8, evaluate_every=max(1, steps // 5), evaluation_batch_size=32
+            steps=steps,
+            batch_size=64 if full else 8,
+            evaluate_every=max(1, steps // (5 if full else 2)),
+            evaluation_batch_size=32,
         ),
         regularisation=Regularisation(clip_norm=1.0),
     )

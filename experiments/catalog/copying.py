@@ -40,11 +40,13 @@ def study(preset: Preset) -> Study:
     attention = transformer.Config(width=width, depth=depth, heads=4, feedforward=4 * width, positions="rotary")
     recurrence = rnn.Config(width={"smoke": 24, "cpu": 96, "full": 1536}[preset], depth=depth, embedding=width)
     baseline = Config(
-        data=copying.Config(shortest=longest, longest=longest, evaluation_examples=16 if preset == "smoke" else 256),
+        data=copying.Config(
+            shortest=longest, longest=longest, evaluation_examples={"smoke": 16, "cpu": 128, "full": 256}[preset]
+        ),
         model=attention,
         optimizer=adamw.Config(learning_rate=2e-3, weight_decay=0.0),
         schedule=cosine.Config(warmup_steps=steps // 20, final_fraction=0.1),
-        training=Training(steps=steps, batch_size=8 if preset == "smoke" else 32, evaluate_every=max(1, steps // 50)),
+        training=Training(steps=steps, batch_size=8 if preset == "smoke" else 32, evaluate_every=max(1, steps // 25)),
         regularisation=Regularisation(clip_norm=1.0),
     )
     arms = {f"lstm {longest}": {"model": recurrence}}
@@ -100,7 +102,7 @@ def study(preset: Preset) -> Study:
         notes=(
             "The paper's models have about 160 million parameters; those of the preset cpu have about 0.1 million.",
             "The paper packs several strings into one context; here each has a context of its own.",
-            "Steps are counted by evaluations: every fiftieth part of the training.",
+            "Steps are counted by evaluations: every twenty-fifth part of the training.",
             "The rate is chosen by the loss: of the strings of slow learners none is right by then.",
         ),
     )

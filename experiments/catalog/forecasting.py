@@ -46,7 +46,7 @@ def study(preset: Preset) -> Study:
         model=ltsf_linear.Config(),
         optimizer=adam.Config(learning_rate=5e-3),
         schedule=cosine.Config(warmup_steps=0),
-        training=Training(steps=steps, batch_size=32, evaluate_every=max(1, steps // 5)),
+        training=Training(steps=steps, batch_size=32, evaluate_every=max(1, steps // (5 if full else 2))),
     )
     arms = {
         "dlinear": {"model": ltsf_linear.Config(decomposition="moving_average")},

@@ -44,7 +44,7 @@ def study(preset: Preset) -> Study:
     steps = {"smoke": 6, "cpu": 400, "full": 20_000}[preset]
     rates = RATES[1::4] if preset == "smoke" else RATES
     width, depth, heads = {"smoke": (16, 1, 2), "cpu": (48, 3, 4), "full": (512, 8, 8)}[preset]
-    data = enwik8.Config(context=512) if full else sotu.Config(context=48, evaluation_characters=32_768)
+    data = enwik8.Config(context=512) if full else sotu.Config(context=48, evaluation_characters=16_384)
     if preset == "smoke":
         data = sotu.Config(context=16, train_characters=300_000, evaluation_characters=1_024)
     baseline = Config(
@@ -53,7 +53,10 @@ def study(preset: Preset) -> Study:
         optimizer=adamw.Config(learning_rate=rates[0], b2=0.95, weight_decay=0.0),
         schedule=cosine.Config(warmup_steps=max(1, steps // 20), final_fraction=0.01),
         training=Training(
-            steps=steps, batch_size=256 if full else 16, evaluate_every=max(1, steps // 4), evaluation_batch_size=64
+            steps=steps,
+            batch_size=256 if full else 16,
+            evaluate_every=max(1, steps // (4 if full else 2)),
+            evaluation_batch_size=64,
         ),
         regularisation=Regularisation(clip_norm=1.0),
     )

@@ -43,7 +43,9 @@ def study(preset: Preset) -> Study:
         model=rnn.Config(cell="vanilla", width=256 if full else 32, embedding=32),
         optimizer=adam.Config(),
         schedule=constant.Config(),
-        training=Training(steps=steps, batch_size=128 if full else 32, evaluate_every=max(1, steps // 20)),
+        training=Training(
+            steps=steps, batch_size=128 if full else 32, evaluate_every=max(1, steps // (20 if full else 10))
+        ),
         regularisation=Regularisation(clip_norm=1.0),
     )
     attention = transformer.Config(

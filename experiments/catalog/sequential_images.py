@@ -47,7 +47,9 @@ def study(preset: Preset) -> Study:
         model=rnn.Config(cell="lstm", width=100 if full else 32),
         optimizer=adam.Config(learning_rate=3e-3),
         schedule=cosine.Config(warmup_steps=steps // 20, final_fraction=0.1),
-        training=Training(steps=steps, batch_size=100 if full else 50, evaluate_every=max(1, steps // 10)),
+        training=Training(
+            steps=steps, batch_size=100 if full else 50, evaluate_every=max(1, steps // (10 if full else 5))
+        ),
         regularisation=Regularisation(clip_norm=1.0),
     )
     cells = {

@@ -41,7 +41,7 @@ def study(preset: Preset) -> Study:
         model=mlp.Config(depth=2, width=512 if full else 128, dropout_rate=0.2),
         optimizer=adam.Config(),
         schedule=cosine.Config(warmup_steps=steps // 20),
-        training=Training(steps=steps, batch_size=32, evaluate_every=max(1, steps // 10)),
+        training=Training(steps=steps, batch_size=32, evaluate_every=max(1, steps // (10 if full else 5))),
     )
     arms = {
         "cnn": convolutional,

@@ -69,7 +69,7 @@ def study(preset: Preset) -> Study:
     full = preset == "full"
     steps = {"smoke": 6, "cpu": 320, "full": 100_000}[preset]
     width, depth, heads = {"smoke": (16, 1, 2), "cpu": (32, 3, 4), "full": (512, 6, 8)}[preset]
-    data = enwik8.Config(context=512) if full else sotu.Config(context=32, evaluation_characters=65_536)
+    data = enwik8.Config(context=512) if full else sotu.Config(context=32, evaluation_characters=32_768)
     if preset == "smoke":
         data = sotu.Config(context=16, train_characters=300_000, evaluation_characters=1_024)
     baseline = Config(
@@ -89,7 +89,10 @@ def study(preset: Preset) -> Study:
         optimizer=adam.Config(learning_rate=1e-3, b2=0.98, eps=1e-9),
         schedule=inverse_square_root.Config(warmup_steps=max(1, steps // 25)),
         training=Training(
-            steps=steps, batch_size=64 if full else 32, evaluate_every=max(1, steps // 4), evaluation_batch_size=128
+            steps=steps,
+            batch_size=64 if full else 32,
+            evaluate_every=max(1, steps // (4 if full else 2)),
+            evaluation_batch_size=128,
         ),
         regularisation=Regularisation(label_smoothing=0.1),
     )

@@ -60,7 +60,9 @@ def study(preset: Preset) -> Study:
         model=gru,
         optimizer=adam.Config(),
         schedule=cosine.Config(warmup_steps=steps // 20),
-        training=Training(steps=steps, batch_size=128 if full else 64, evaluate_every=max(1, steps // 5)),
+        training=Training(
+            steps=steps, batch_size=128 if full else 64, evaluate_every=max(1, steps // (5 if full else 3))
+        ),
         regularisation=Regularisation(clip_norm=1.0),
     )
     arms = {"gru": {"model.attention": "none"}, "transformer": {"model": transformer}}
