@@ -36,7 +36,7 @@ def study(preset: Preset) -> Study:
     from train.optimizers import adagrad, adam, momentum, rmsprop, sgd
     from train.schedules import cosine
 
-    steps = 50 if preset == "smoke" else 1_000
+    steps = 50 if preset == "smoke" else 4_000
     train, held_out = SIZES[preset]
     data = wilson_construction.Config(train_examples=train, evaluation_examples=held_out)
     positive = 1 - float(wilson_construction.load(data, None).facts["test_negatives"]) / held_out

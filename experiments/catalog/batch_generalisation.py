@@ -67,8 +67,8 @@ def study(preset: Preset) -> Study:
         tuning=Tuning(
             space={rate: Uniform(1e-4, 1e-1, log=True)},
             arms={name: {rate: None} for name in ("small, untuned", "large, untuned")},
-            trials=2 if preset == "smoke" else 7,
-            seeds=1 if preset == "smoke" else 3,
+            trials=2 if preset == "smoke" else 10,
+            seeds=1 if preset == "smoke" else 2,
             search="grid",
         ),
         claims=(

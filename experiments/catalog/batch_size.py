@@ -50,7 +50,7 @@ def study(preset: Preset) -> Study:
         return Training(
             steps=steps,
             batch_size=batch,
-            evaluate_every=max(5, steps // 200),
+            evaluate_every=max(5, steps // (200 if full else 100)),
             target_metric="accuracy",
             target={"smoke": 0.15, "cpu": 0.55, "full": 0.99}[preset],
             evaluation_batch_size=1_000,
@@ -128,8 +128,8 @@ def study(preset: Preset) -> Study:
         tuning=Tuning(
             space={rate: Uniform(1e-2, 3.0, log=True)},
             arms=spaces | small,
-            trials=2 if preset == "smoke" else 8,
-            seeds=1 if preset == "smoke" else 2,
+            trials=2 if preset == "smoke" else 10,
+            seeds=1,
             search="grid",
             column="steps",
         ),

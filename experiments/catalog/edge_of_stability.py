@@ -35,7 +35,7 @@ def study(preset: Preset) -> Study:
     from train.optimizers import sgd
     from train.schedules import constant
 
-    steps = {"smoke": 10, "cpu": 1_200, "full": 10_000}[preset]
+    steps = {"smoke": 10, "cpu": 3_000, "full": 10_000}[preset]
     examples = {"smoke": 200, "cpu": 1_000, "full": 5_000}[preset]
     rates, limit = RATES[preset], 2 / QUADRATIC_SHARPNESS[preset]
 

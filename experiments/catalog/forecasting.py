@@ -33,7 +33,7 @@ def study(preset: Preset) -> Study:
     from train.schedules import cosine
 
     smoke, full = preset == "smoke", preset == "full"
-    steps = {"smoke": 20, "cpu": 600, "full": 2_560}[preset]
+    steps = {"smoke": 20, "cpu": 1_200, "full": 2_560}[preset]
     long, short = (48, 24) if smoke else (336, 96)
     data = electricity.Config(horizon=12, context=long) if smoke else ett.Config(context=long)
     encoder = transformer.Config(width=32, depth=1, heads=4, feedforward=64, dropout_rate=0.1, positions="sinusoidal")

@@ -29,7 +29,7 @@ ABOUT = About(
 )
 
 DEEP = {"smoke": 3, "cpu": 30, "full": 30}
-RATES = (0.003, 0.01, 0.03, 0.1)
+RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
 NARROW, WIDE = 32, 256
 TRANSFERS = {"smoke": (0.003, 0.01, 0.03), "cpu": (0.001, 0.003, 0.01, 0.03, 0.1)}
 TRANSFERS["full"] = TRANSFERS["cpu"]
@@ -54,7 +54,7 @@ def study(preset: Preset) -> Study:
         model=mlp.Config(depth=deep, width=64),
         optimizer=momentum.Config(learning_rate=0.01),
         schedule=cosine.Config(warmup_steps=steps // 20, final_fraction=0.0),
-        training=Training(steps=steps, batch_size=100, evaluate_every=steps // 10),
+        training=Training(steps=steps, batch_size=100, evaluate_every=steps // 5),
     )
     kernels, depth = "initialisation.kernels", "model.depth"
     schemes = {f"he, {deep}": {}, f"glorot, {deep}": {kernels: "glorot_normal"}}
@@ -104,6 +104,7 @@ def study(preset: Preset) -> Study:
             arms={arm: {rate: None} for arm in transfer},
             search="grid",
             trials=len(RATES),
+            seeds=2,
         ),
         claims=(
             Better(

@@ -57,7 +57,7 @@ def study(preset: Preset) -> Study:
         seeds=2 if preset == "smoke" else 8,
         metric=Metric.on_test("accuracy"),
         tuning=Tuning(
-            space={"optimizer.learning_rate": Uniform(1e-4, 3e-2, log=True)}, trials=2 if preset == "smoke" else 6
+            space={"optimizer.learning_rate": Uniform(1e-4, 3e-2, log=True)}, trials=2 if preset == "smoke" else 8
         ),
         claims=(),
         adapt=fitted,

@@ -46,7 +46,7 @@ def study(preset: Preset) -> Study:
         optimizer=adam.Config(learning_rate=1e-3),
         schedule=constant.Config(),
         training=Training(
-            steps={"smoke": 4, "cpu": 100, "full": 500}[preset],
+            steps={"smoke": 4, "cpu": 300, "full": 500}[preset],
             batch_size=tokens // shortest,
             evaluate_every=500,
             evaluation_batch_size=4,

@@ -68,7 +68,7 @@ def study(preset: Preset) -> Study:
         metric=Metric.on_test("accuracy", label="accuracy at unseen lengths"),
         tuning=None
         if preset == "smoke"
-        else Tuning(space={"optimizer.learning_rate": Choice(RATES)}, search="grid", trials=len(RATES)),
+        else Tuning(space={"optimizer.learning_rate": Choice(RATES)}, search="grid", trials=len(RATES), seeds=2),
         claims=(
             *(
                 Within(statement=f"{words} at least 99% right at unseen lengths", source=source, arm=arm, low=0.99)

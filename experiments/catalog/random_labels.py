@@ -57,7 +57,7 @@ def study(preset: Preset) -> Study:
         training=Training(
             steps=steps,
             batch_size=128 if preset == "full" else 100,
-            evaluate_every=steps // 10,
+            evaluate_every=steps // 5,
             evaluation_batch_size=500,
         ),
         diagnostics=Diagnostics(training_split=True),

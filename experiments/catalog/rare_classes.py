@@ -42,7 +42,7 @@ def study(preset: Preset) -> Study:
         model=mlp.Config(depth=0),
         optimizer=sgd.Config(),
         schedule=constant.Config(),
-        training=Training(steps=steps, batch_size=0, evaluate_every=steps // 10),
+        training=Training(steps=steps, batch_size=0, evaluate_every=steps // 5),
     )
     rate = "optimizer.learning_rate"
     # Lion whose average has no part in the step is descent by signs.
@@ -69,7 +69,7 @@ def study(preset: Preset) -> Study:
         tuning=Tuning(
             space={rate: Uniform(1e-3, 0.1, log=True)},
             arms={name: {rate: Uniform(*stable[name], log=True)} for name in arms},
-            trials=2 if preset == "smoke" else 5,
+            trials=2 if preset == "smoke" else 8,
             search="grid",
         ),
         claims=(

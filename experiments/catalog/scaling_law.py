@@ -24,7 +24,7 @@ ABOUT = About(
 DEPTHS = {"smoke": 1, "cpu": 2, "full": 6}
 WIDTHS = {"smoke": (8, 12, 16), "cpu": (8, 16, 32, 64), "full": (64, 128, 256, 512, 1024)}
 STEPS = {"smoke": 5, "cpu": 1_000, "full": 10_000}
-RATES = {"cpu": (3e-3, 1e-2, 3e-2), "full": (1e-4, 3e-4, 1e-3, 3e-3)}
+RATES = {"cpu": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1), "full": (1e-4, 3e-4, 1e-3, 3e-3)}
 
 
 def kaplan_size(depth: int, width: int) -> int:
@@ -68,11 +68,16 @@ def study(preset: Preset) -> Study:
         baseline_name=first,
         baseline=baseline,
         arms={name: {"model": model} for name, model in models.items() if name != first},
-        seeds=2 if preset == "smoke" else 8,
+        seeds=2 if preset == "smoke" else 10,
         metric=Metric.on_test("loss"),
         tuning=None
         if preset == "smoke"
-        else Tuning(space={"optimizer.learning_rate": Choice(RATES[preset])}, search="grid", trials=len(RATES[preset])),
+        else Tuning(
+            space={"optimizer.learning_rate": Choice(RATES[preset])},
+            search="grid",
+            trials=len(RATES[preset]),
+            seeds=1 if large else 2,
+        ),
         claims=(
             Monotone(
                 statement="The loss falls with every doubling of the width",
