@@ -36,7 +36,7 @@ def study(preset: Preset) -> Study:
 
     full = preset == "full"
     examples, small = (55_000, 256) if full else (3_500, 32)
-    large, epochs = examples // 10, {"smoke": 1, "cpu": 20, "full": 100}[preset]
+    large, epochs = examples // 10, {"smoke": 1, "cpu": 30, "full": 100}[preset]
 
     def training(batch: int) -> Training:
         steps = epochs * examples // batch
