@@ -49,8 +49,9 @@ def sparse_regression(preset: Preset) -> Study:
     from train.optimizers import adam
     from train.schedules import cosine
 
-    steps = 20 if preset == "smoke" else 2_000
-    data = sparse_regression.Config(features=200, nonzero=10, noise=0.5, train_examples=150)
+    steps = 20 if preset == "smoke" else 8_000
+    features, nonzero, examples = (200, 10, 150) if preset == "smoke" else (1_000, 20, 400)
+    data = sparse_regression.Config(features=features, nonzero=nonzero, noise=0.5, train_examples=examples)
     baseline = Config(
         data=data,
         model=mlp.Config(depth=0),
