@@ -50,7 +50,7 @@ def study(preset: Preset) -> Study:
     from train.sections import Diagnostics
 
     length = {"smoke": 8, "cpu": 128, "full": 512}[preset]
-    steps = {"smoke": 4, "cpu": 800, "full": 10_000}[preset]
+    steps = {"smoke": 4, "cpu": 1_500, "full": 10_000}[preset]
     untrained = Training(steps=1, batch_size=50, evaluate_every=1)
     baseline = Config(
         data=adding_problem.Config(length=length, evaluation_examples=250),
