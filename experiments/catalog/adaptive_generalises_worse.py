@@ -2,9 +2,10 @@
 
     python -m experiments --experiment=adaptive_generalises_worse
 
-Expected: 75 s on 2 CPU cores; every claim supported. All five methods fit the training examples: RMSProp
-to a loss of 5e-5, the others below 1e-13. Gradient descent, with and without momentum, is right on every test example. AdaGrad, RMSProp and Adam are
-wrong on every negative one and on no other, exactly as proved, whatever rate the validation split chooses.
+Expected: 75 s on 2 CPU cores; every claim supported. All five methods fit the training examples: RMSProp to a loss of
+5e-5, the others below 1e-13. Gradient descent, with and without momentum, is right on every test example. AdaGrad,
+RMSProp and Adam are wrong on every negative one and on no other, exactly as proved, whatever rate the validation split
+chooses.
 
 Why: the adaptive methods keep all weights that move at one size, so the sum of the two constant features outvotes the
 one that tells the class. The outputs of the adaptive methods are 1/4 and 3/4, far beyond what 32 bits could blur.

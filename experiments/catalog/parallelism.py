@@ -2,8 +2,8 @@
 
     python -m experiments --experiment=parallelism
 
-Expected: a minute and a half on 2 CPU cores; every claim supported. A GRU over T tokens has 2 T + 2 products in sequence,
-attention the same number at every length.
+Expected: a minute and a half on 2 CPU cores; every claim supported. A GRU over T tokens has 2 T + 2 products in
+sequence, attention the same number at every length.
 
 Counted are the matrix products of a whole training step that must wait for one another, in the program itself (see
 models/chains.py): no clock, no noise. Beside them stands the time of the training. Every arm sees as many tokens in a

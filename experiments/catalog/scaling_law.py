@@ -4,9 +4,9 @@
 
 Decoders of growing width on characters of English, each with the best of equally many rates.
 
-Expected: about 4 minutes on 2 CPU cores; both claims supported. Test losses of 2.26, 2.08, 1.87 and 1.71 nats at widths
-8 to 64: an exponent of 0.068 [0.062, 0.074], by which the three smaller foretell the largest. Kaplan et al. found 0.076
-at far larger sizes. The best rate lies at an end of what is tried for three of the widths.
+Expected: about 4 minutes on 2 CPU cores; both claims supported. Test losses of 2.27, 2.09, 1.88 and 1.71 nats at widths
+8 to 64: an exponent of 0.070 [0.065, 0.075], by which the three smaller foretell the largest. Kaplan et al. found 0.076
+at far larger sizes.
 """
 
 from experiments.spaces import Choice

@@ -6,8 +6,8 @@ Linear regression on 1,000 features of which 20 matter, from 400 examples: fewer
 lasso does (276). The preset full compares penalties, max-norm and dropout on MNIST.
 
 Expected: 50 s on 2 CPU cores; every claim supported. The true weights have an error of 0.25, predictions of 0 one of
-20.25; L1 has 0.32, with a little L2 0.36, L2 alone 12.6, bounded weights 20.0, none of them 28.5. L1 leaves most weights
-near zero. (With 200 features of which 10 matter, and 150 examples, it came out the same way.)
+20.25; L1 has 0.32, with a little L2 0.36, L2 alone 12.6, bounded weights 20.0, none of them 28.5. L1 leaves most
+weights near zero. (With 200 features of which 10 matter, and 150 examples, it came out the same way.)
 """
 
 from experiments.spaces import Uniform
