@@ -49,7 +49,7 @@ def study(preset: Preset) -> Study:
             training=Training(
                 steps=steps,
                 batch_size=32,
-                evaluate_every=max(1, steps // (10 if preset == "full" else 5)),
+                evaluate_every=max(1, steps // (10 if preset == "full" else 2)),
             ),
             regularisation=Regularisation(clip_norm=1.0),
         ),
