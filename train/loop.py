@@ -7,9 +7,9 @@ At step 0, at every multiple of ``evaluate_every`` and at the end:
 3. checkpoint, when enough time has passed or a stop was asked for,
 
 and then train on. So a checkpoint at step s implies the rows up to s; on resuming, rows beyond the
-checkpoint are dropped and made again. After the last step: checkpoint, final evaluation (the only
-reader of the test split; it decodes, too, where the task wants it), one row a trial. The device is
-kept busy all the while: the next work is dispatched before the host waits for the last.
+checkpoint are dropped and made again. After the last step: checkpoint (but not of tuning trials), final
+evaluation (the only reader of the test split; it decodes, too, where the task wants it), one row a trial.
+The device is kept busy all the while: the next work is dispatched before the host waits for the last.
 """
 
 import collections
@@ -196,7 +196,8 @@ class _Run:
             if stop == boundary:
                 self._compact()
         self.in_flight.wait(leave=0)
-        self._save()
+        if self.choosing is None:  # nobody wants the weights of tuning trials
+            self._save()
 
     def _compact(self) -> None:
         """Let trials that have diverged, stopped early or were pruned cost nothing; end where all of them have.

@@ -54,7 +54,7 @@ def study(preset: Preset) -> Study:
         training=Training(
             steps=steps,
             batch_size=32 if full else 16,
-            evaluate_every=max(1, steps // (10 if full else 5)),
+            evaluate_every=max(1, steps // 10),
             evaluation_batch_size=50,
         ),
         regularisation=Regularisation(clip_norm=1.0),
