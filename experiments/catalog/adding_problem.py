@@ -43,9 +43,7 @@ def study(preset: Preset) -> Study:
     full = preset == "full"
     steps = {"smoke": 10, "cpu": 2_000, "full": 20_000}[preset]
     baseline = Config(
-        data=adding_problem.Config(
-            length={"smoke": 20, "cpu": 200, "full": 600}[preset], evaluation_examples=500 if full else 250
-        ),
+        data=adding_problem.Config(length={"smoke": 20, "cpu": 200, "full": 600}[preset], evaluation_examples=500),
         model=rnn.Config(cell="gru", width=128 if full else 32),
         optimizer=adam.Config(),
         schedule=constant.Config(),

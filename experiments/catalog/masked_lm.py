@@ -64,7 +64,7 @@ def study(preset: Preset) -> Study:
         training=Training(
             steps=labelled_steps,
             batch_size=8 if smoke else 32,
-            evaluate_every=labelled_steps // 2 if full else labelled_steps,
+            evaluate_every=labelled_steps if smoke else labelled_steps // 2,
             evaluation_batch_size=256,
         ),
         regularisation=Regularisation(clip_norm=1.0),
