@@ -5,10 +5,10 @@
 Measured is the norm of dh_T/dh_t against the lag T - t, for a tanh network, GRU and LSTM as they begin, and after
 training on the adding problem. For the tanh network sigma_max(W)^(T - t) bounds it.
 
-Expected: about 3 minutes on 2 CPU cores; of seven claims one is refuted. No gradient is above its bound. Untrained, an
+Expected: 3.6 minutes on 2 CPU cores; of seven claims one is refuted. No gradient is above its bound. Untrained, an
 LSTM's gradients fade more slowly than those of an orthogonal tanh network, those of a GRU, whose gates begin half open,
-faster: by 0.093 powers of ten per step of lag. Trained, both fade more slowly, by 0.13. A look at two seeds had shown
-as much before the claims were run.
+faster: by 0.093 powers of ten per step of lag. Trained, both fade more slowly, by 0.12 and 0.11. A look at two seeds
+had shown as much before the claims were run.
 """
 
 from experiments.spaces import Choice
@@ -19,7 +19,7 @@ ABOUT = About(
     claim="The gradient from state to state of a tanh network never exceeds the lag's power of the largest singular "
     "value of its recurrent weights; that of gated networks fades more slowly.",
     source="Pascanu, Mikolov and Bengio 2013, On the difficulty of training recurrent neural networks, section 2.1",
-    time={"smoke": "15 s", "cpu": "3 min on 2 cores", "full": "about 1 h on one GPU"},
+    time={"smoke": "15 s", "cpu": "3.6 min on 2 cores", "full": "about 1 h on one GPU"},
 )
 
 RATE = Metric(
