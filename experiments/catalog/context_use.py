@@ -2,7 +2,7 @@
 
     python -m experiments --experiment=context_use
 
-Expected: in 6.4 minutes on 2 CPU cores the loss of the Transformer falls by 0.015 nats [0.009, 0.024] from early to
+Expected: in 5.7 minutes on 2 CPU cores the loss of the Transformer falls by 0.015 nats [0.009, 0.024] from early to
 late tokens, that of the LSTM rises by 0.010 [0.000, 0.019]: 0.025 more [0.011, 0.037], of which at least 0.02 are
 claimed, so that is inconclusive. Late in its context the Transformer is ahead by 0.048 nats [0.017, 0.083]: supported
 (8 seeds). After 700 steps both predict 1.95 bits per character: long dependencies are learnt last. The best rate of
@@ -19,7 +19,7 @@ ABOUT = About(
     group="Transformers",
     claim="The loss of a Transformer goes on falling along its context where that of an LSTM has stopped.",
     source="Kaplan et al. 2020, Scaling laws for neural language models, section 3.2.1 and figure 7",
-    time={"smoke": "15 s", "cpu": "7 min on 2 cores", "full": "about 8 hours on one GPU"},
+    time={"smoke": "15 s", "cpu": "5.7 min on 2 cores", "full": "about 8 hours on one GPU"},
 )
 
 MORE = 0.02
