@@ -9,6 +9,7 @@ import pytest
 
 from train import loop
 from train.checkpoints import Checkpoints
+from train.choosing import Choosing
 from train.config import digest, from_dict, traced_paths, values
 from train.cost import cost
 from train.data.task import FinalEvaluation, Test
@@ -240,6 +241,21 @@ def test_a_finished_run_is_not_trained_again(uninterrupted, tmp_path, trials, im
     seconds, done = run(tmp_path, trials, images)
     assert (seconds["step"], done) == (0.0, STEPS * len(trials))
     assert outcome(tmp_path, trials, images) == outcome(uninterrupted, trials, images)
+
+
+def test_tuning_trials_keep_no_last_checkpoint(tmp_path, make_trials, images):
+    """Nobody wants their weights; those that count are kept at the last step."""
+    (trial,) = make_trials({}, execution__checkpoint_seconds=1e6)
+    steps = {}
+    for tuning in (False, True):
+        mine = [dataclasses.replace(trial, number=0 if tuning else None)]
+        files = Files(tmp_path, mine, [images], tuning=tuning)
+        population = populate(mine, images)
+        judged = Choosing("validation_accuracy") if tuning else None
+        run_population(population, files, Watch(lambda steps: None, lambda: False), choosing=judged)
+        assert len(list(files.trials.rows())) == 1
+        steps[tuning] = Checkpoints(files.checkpoints(population)).steps()
+    assert steps == {False: [STEPS], True: []}
 
 
 def test_other_populations_keep_their_rows(tmp_path, trials, images):
