@@ -33,7 +33,7 @@ def test_examples_suffice_for_the_lasso_and_not_for_least_squares():
     config = plan.load("weight_penalties", "cpu").baseline.data
     assert isinstance(config, sparse_regression.Config)
     facts = sparse_regression.load(config, None).facts
-    assert facts["examples_lasso_needs"] == math.ceil(2 * 10 * math.log(190)) == 105
+    assert facts["examples_lasso_needs"] == math.ceil(2 * 20 * math.log(980)) == 276
     assert facts["examples_lasso_needs"] < config.train_examples < config.features
     assert facts["least_mse"] == 0.25
     claims = plan.load("weight_penalties", "cpu").claims
