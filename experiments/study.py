@@ -95,8 +95,9 @@ class Tuning:
         arms: an arm's own spaces, which replace those of the same path (None: the arm does not tune it).
         trials: tuning trials of each arm.
         steps: training steps of a tuning trial; None for as many as the study's.
-        seeds: seeds of each tuning trial, none of which any result uses; the mean over them counts. Where an arm has
-            as many tuning trials, times these, as the study has seeds, both take the same compiled programs.
+        seeds: seeds of each tuning trial, none of which any result uses; the mean over them counts. Where an arm has a
+            population of its own and as many tuning trials, times these, as the study has seeds, and as many steps,
+            both take the same compiled programs.
         search: how points are chosen.
         pruning: whether trials that look hopeless end early, and by which rule.
         column: what is compared, a column of ``validation_...``, or ``steps``, the fewest to ``training.target``;

@@ -17,7 +17,7 @@ ABOUT = About(
     claim="One linear map forecasts ETTh1 at least as well as a Transformer.",
     source="Zeng et al. 2023, Are Transformers Effective for Time Series Forecasting?, table 2 (AAAI; the figures "
     "below as the authors' repository cure-lab/LTSF-Linear prints them)",
-    time={"smoke": "15 s", "cpu": "3 min on 2 cores", "full": "about 10 min on one GPU"},
+    time={"smoke": "15 s", "cpu": "3.3 min on 2 cores", "full": "about 10 min on one GPU"},
 )
 
 LINEAR = 0.375

@@ -18,7 +18,7 @@ ABOUT = About(
     claim="An LSTM classifies images read pixel by pixel better than a tanh network, and is worse when the pixels are "
     "permuted.",
     source="Le, Jaitly and Hinton 2015, section 4.2; Cooijmans et al. 2017, table 1",
-    time={"smoke": "15 s", "cpu": "3 min on 2 cores", "full": "about 6 h on one GPU"},
+    time={"smoke": "15 s", "cpu": "2.5 min on 2 cores", "full": "about 6 h on one GPU"},
 )
 
 PUBLISHED = {

@@ -248,6 +248,17 @@ def test_one_compilation_serves_every_value(strategy, make_trials, images, compi
     assert set(population._programs) == {"init", "advance", "evaluate test", "evaluate validation"}
 
 
+def test_tuning_trials_have_the_program_of_as_many_trials_that_count(make_trials, images):
+    """So the cache of compiled programs gives it back; with other numbers of trials it is another program."""
+    rate = "optimizer.learning_rate"
+    tuning = make_trials({rate: 0.1}, {rate: 0.2}, seeds=(1000, 1001))
+    counting, fewer = make_trials({rate: 0.1}, seeds=(0, 1, 2, 3)), make_trials({rate: 0.1}, seeds=(0, 1))
+    first, same, other = (
+        populate(trials, images).training_program()[0].as_text() for trials in (tuning, counting, fewer)
+    )
+    assert first == same != other
+
+
 def test_splits_of_one_shape_share_a_program(make_trials, images):
     """And each is measured on its own examples: exchanged, they exchange what is found."""
     arrays = {name: np.flip(value, 0).copy() for name, value in images.validation.arrays.items()}
